@@ -1,0 +1,329 @@
+"""CIFAR-10 as tensors, from whichever copy is there, and a stand-in for where none is.
+
+Two layouts are read: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked) and an image
+folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). A data set is known by its
+name and its fingerprint, and both go into every result: `cifar10` only where the pictures are CIFAR-10's to the last
+bit, `cifar10-jpeg` for JPEG copies, `synthetic` for the stand-in. Anything else is refused.
+"""
+
+import hashlib
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clr import paths
+
+__all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training pictures: R, G, B
+PER_CLASS = {"train": 5_000, "test": 1_000}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures and their classes.
+
+    images: uint8, (N, 3, 32, 32), channels R, G, B, rows top to bottom; labels: int64, (N,), 0 to 9 as in `CLASSES`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.shape[1:] != (3, 32, 32):
+            raise ValueError(f"images must be uint8 (N, 3, 32, 32), got {self.images.dtype} {tuple(self.images.shape)}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1] or not len(self.labels):
+            raise ValueError(
+                f"labels must be int64 ({len(self.images)},), got {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+        if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(CLASSES):
+            raise ValueError(f"labels must be 0 to 9, got {int(self.labels.min())} to {int(self.labels.max())}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getstate__(self) -> dict[str, np.ndarray]:  # as arrays, which joblib hands to its workers without a copy
+        return {"images": self.images.numpy(), "labels": self.labels.numpy()}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        for name, array in state.items():
+            object.__setattr__(self, name, torch.from_numpy(array))
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """A data set of CIFAR-10's shape: its two splits, its name, and the sha256 by which a result names it."""
+
+    train: Split
+    test: Split
+    name: str
+    fingerprint: str
+
+    @cached_property
+    def mean_image(self) -> Tensor:
+        """The training pictures' mean, pixel by pixel: float32, (3, 32, 32), 0 to 255."""
+        return torch.stack([chunk.double().sum(0) for chunk in self.train.images.split(1000)]).sum(0).div(
+            len(self.train)
+        ).float()
+
+    @cached_property
+    def channel_means(self) -> Tensor:
+        """The training pictures' mean, channel by channel: float32, (3,), 0 to 255."""
+        return self.mean_image.double().mean((1, 2)).float()
+
+
+def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
+    """Load CIFAR-10 from `root`, else from where `CLR_DATA` points, else from `data/`.
+
+    The folder may hold (or be) `cifar-10-batches-py`, or hold an image folder's `train` and `test`. `CLR_DATA` may
+    also say "synthetic". There is no fall-back: with nothing there this is a FileNotFoundError that says what to do.
+
+    Raises:
+        FileNotFoundError: nothing there, or a part of it is missing.
+        ValueError: what is there is not CIFAR-10, or damaged; the message names the file and what was expected.
+    """
+    if root is None and os.environ.get("CLR_DATA") == "synthetic":
+        return synthetic_cifar10()
+    folder = Path(root or os.environ.get("CLR_DATA") or paths.home() / "data")
+    if (folder / "data_batch_1").exists():
+        return _load_batches(folder.parent)
+    if (folder / "cifar-10-batches-py").is_dir():
+        return _load_batches(folder)
+    if (folder / "train").is_dir():
+        return _load_image_folder(folder)
+    archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
+    raise FileNotFoundError(
+        f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
+        '`make data`, or point CLR_DATA at a copy, or set CLR_DATA=synthetic for the offline stand-in.'
+    )
+
+
+def _archives(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("cifar-10*.tar*")) if folder.is_dir() else []
+
+
+# The original files
+
+
+def _torchvision_cifar10() -> Any:
+    try:
+        from torchvision.datasets import CIFAR10
+    except (ImportError, RuntimeError) as error:  # a torchvision made for another torch fails with either
+        raise ImportError(
+            f"reading cifar-10-batches-py needs a torchvision made for torch {torch.__version__} ({error}); "
+            "`pip install torch torchvision` gives a pair that matches. An image folder is read without it."
+        ) from error
+    return CIFAR10
+
+
+def _load_batches(root: Path) -> Cifar10:
+    CIFAR10 = _torchvision_cifar10()
+    from torchvision.datasets.utils import check_integrity
+
+    for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
+        path = root / CIFAR10.base_folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: half unpacked? `make data` fetches the rest")
+        if not check_integrity(str(path), md5):
+            raise ValueError(f"{path} is damaged: its md5 should be {md5}. Delete it and run `make data`")
+    splits = []
+    for train in (True, False):
+        original = CIFAR10(str(root), train=train)
+        images = torch.from_numpy(original.data).permute(0, 3, 1, 2).contiguous()
+        splits.append(Split(images, torch.tensor(original.targets)))
+    _check_sums(splits[0].images, root)
+    return Cifar10(*splits, name="cifar10", fingerprint=_sha256(_bytes_of(splits)))
+
+
+def _check_sums(images: Tensor, root: Path) -> None:
+    sums = tuple(images.sum((0, 2, 3), dtype=torch.int64).tolist())
+    if sums != CHANNEL_SUMS:
+        raise ValueError(f"the pictures in {root} are not CIFAR-10's: channel sums {sums}, expected {CHANNEL_SUMS}")
+
+
+def _sha256(chunks: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _bytes_of(splits: Iterable[Split]) -> Iterable[memoryview]:
+    return (tensor.numpy().data.cast("B") for split in splits for tensor in (split.images, split.labels))
+
+
+def download_cifar10(root: str | os.PathLike[str] | None = None, timeout: float = 10.0) -> Path:
+    """Download and unpack the original CIFAR-10 (170 MB) into `root` (default `data/`); return that folder.
+
+    An interrupted download goes on where it stopped when run again; what is already there is not fetched again.
+    The archive's md5, its address and the unpacking are torchvision's. `timeout`: seconds to connect.
+    """
+    CIFAR10 = _torchvision_cifar10()
+    folder = Path(root or paths.home() / "data")
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / CIFAR10.filename
+    if not archive.exists():
+        _fetch(CIFAR10.url, archive, timeout)
+    CIFAR10(str(folder), download=True)  # checks the archive and unpacks it
+    return folder
+
+
+def _fetch(url: str, target: Path, timeout: float) -> None:
+    """Fetch `url`, from where an earlier try stopped, under a temporary name until it is whole."""
+    from tqdm.auto import tqdm
+
+    part = target.with_name(target.name + ".part")
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        if response.status != 206:  # the server starts from the beginning
+            done = 0
+        size = done + int(response.headers["Content-Length"])
+        with part.open("ab" if done else "wb") as file, tqdm(
+            total=size, initial=done, unit="B", unit_scale=True, desc=target.name
+        ) as bar:
+            while chunk := response.read(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if part.stat().st_size != size:
+        raise ConnectionError(f"{url} ended after {part.stat().st_size} of {size} bytes; run again to go on from there")
+    part.rename(target)
+
+
+# An image folder
+
+
+def _load_image_folder(root: Path) -> Cifar10:
+    files = _listing(root)
+    suffixes = {path.suffix.lower() for _, _, path in files}
+    jpeg = suffixes <= {".jpg", ".jpeg"}
+    if not jpeg and suffixes != {".png"}:
+        raise ValueError(f"{root} must hold either JPEG or PNG pictures, got {', '.join(sorted(suffixes))}")
+    stats = ((path, path.stat()) for _, _, path in files)
+    key = _sha256(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode() for path, stat in stats)
+    cache = paths.home() / "data" / "cache" / f"{key[:16]}.npz"
+    arrays = _read_cache(cache)
+    if arrays is None:
+        arrays = _decode(root, files)
+        _write_cache(cache, arrays)
+    ends = {"train": slice(0, 50_000), "test": slice(50_000, 60_000)}
+    images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+    train, test = (Split(images[end], labels[end]) for end in ends.values())
+    if not jpeg:
+        _check_sums(train.images, root)
+    return Cifar10(train, test, "cifar10-jpeg" if jpeg else "cifar10", str(arrays["fingerprint"]))
+
+
+def _listing(root: Path) -> list[tuple[str, int, Path]]:
+    """Return (split, class, file) for every picture, in order of name; refuse what is not CIFAR-10's shape."""
+    files = []
+    for split, count in PER_CLASS.items():
+        if not (root / split).is_dir():
+            raise FileNotFoundError(f"{root / split} is missing: half unpacked?")
+        found = tuple(sorted(entry.name for entry in (root / split).iterdir() if not entry.name.startswith(".")))
+        if found != CLASSES:
+            raise ValueError(f"{root / split} must hold the folders {', '.join(CLASSES)}, got {', '.join(found)}")
+        for label, name in enumerate(CLASSES):
+            pictures = sorted(p for p in (root / split / name).iterdir() if not p.name.startswith("."))
+            if len(pictures) != count:
+                raise ValueError(f"{root / split / name} must hold {count} pictures, got {len(pictures)}")
+            files += [(split, label, picture) for picture in pictures]
+    return files
+
+
+def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndarray]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tqdm.auto import tqdm
+
+    images = np.empty((len(files), 3, 32, 32), np.uint8)
+
+    def decode(i: int) -> bytes:
+        content = files[i][2].read_bytes()
+        images[i] = _picture(files[i][2], content).transpose(2, 0, 1)
+        return hashlib.sha256(f"{files[i][2].relative_to(root).as_posix()}\n".encode() + content).digest()
+
+    with ThreadPoolExecutor() as pool:
+        digests = tqdm(pool.map(decode, range(len(files)), chunksize=64), "decoding", len(files), unit="pictures")
+        fingerprint = _sha256(digests)
+    labels = np.array([label for _, label, _ in files], np.int64)
+    return {"images": images, "labels": labels, "fingerprint": np.array(fingerprint)}
+
+
+def _picture(path: Path, content: bytes) -> np.ndarray:
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"{path} is not a picture that can be read ({error})") from error
+    if pixels.shape != (32, 32, 3):
+        raise ValueError(f"{path} must be 32 x 32, got {pixels.shape[1]} x {pixels.shape[0]}")
+    return pixels
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    return _sha256(np.ascontiguousarray(arrays[name]).data.cast("B") for name in ("images", "labels"))
+
+
+def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
+    """Return the cached arrays, or None when there are none or they are damaged: they can be decoded again."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        return arrays if _checksum(arrays) == str(arrays.pop("checksum")) else None
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    part = paths.temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, checksum=np.array(_checksum(arrays)), **arrays)
+        shutil.move(part, path)
+    except OSError:  # a read-only or full disk costs the next start some seconds, no more
+        part.unlink(missing_ok=True)
+
+
+# The stand-in
+
+
+def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Cifar10:
+    """Make the offline stand-in: ten classes of noisy colour patterns, a quarter of all labels drawn anew.
+
+    Deterministic, and the same on every platform (numpy's RandomState integers). A net that has learnt the ten
+    patterns is right in about 77.5 % of cases and can do no better.
+    """
+    for name, count in (("train", train), ("test", test)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+    random = np.random.RandomState(seed)
+    patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
+    splits = [_synthetic_split(random, patterns, count) for count in (train, test)]
+    return Cifar10(*splits, name="synthetic", fingerprint=_sha256(_bytes_of(splits)))
+
+
+def _synthetic_split(random: np.random.RandomState, patterns: np.ndarray, count: int) -> Split:
+    classes = random.randint(0, len(CLASSES), count)
+    labels = np.where(random.randint(0, 4, count) == 0, random.randint(0, len(CLASSES), count), classes)
+    images = np.empty((count, 3, 32, 32), np.uint8)
+    for start in range(0, count, 1000):
+        part = slice(start, start + 1000)
+        noise = random.randint(-80, 81, images[part].shape).astype(np.int16)
+        images[part] = np.clip(128 + patterns[classes[part]] + noise, 0, 255)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))

@@ -1,0 +1,247 @@
+"""The named experiments: load the runs that are there, train those that are missing.
+
+An experiment is a question and its arms, each a `RunConfig` at full length. The scales "quick" and "tiny" shrink
+iterations, step sizes and drop points together, so that every curve keeps its shape.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from clr import paths, results
+from clr.data import Cifar10, load_cifar10
+from clr.policies import Fixed, Policy, Ramp, Stages, Triangular
+from clr.training import Run, RunConfig, train
+
+__all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Scale", "configs", "results_dir", "run"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, and the arms that answer it."""
+
+    name: str
+    question: str
+    arms: dict[str, RunConfig]
+    keep_weights: bool = False  # of seed 0, beside its curve
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much shorter than the paper: everything counted in updates is divided by `shrink`."""
+
+    shrink: int
+    evaluations: int  # times as rare as the shrinking alone would have them
+    seeds: int
+    test_pictures: int | None
+
+
+SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
+
+_UNIT = RunConfig(
+    net="Cifar10Quick", policy=Fixed(0.001), iterations=70_000, pixels="unit", init="torch", mults=False,
+    weight_decay=0.004, reshuffle=True,
+)  # fmt: skip
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "headline",
+            "Does the triangular policy reach the fixed schedule's final accuracy in fewer updates?",
+            {
+                "fixed": replace(
+                    _UNIT, policy=Stages({0: Fixed(0.001), 60_000: Fixed(0.0001), 65_000: Fixed(0.00001)})
+                ),
+                "triangular": replace(_UNIT, policy=Triangular(0.0025, 0.01, 2000), iterations=35_000),
+            },
+            keep_weights=True,
+        ),
+        Experiment(
+            "range-test",
+            "Between which learning rates does the net learn?",
+            {"quick-unit": replace(_UNIT, policy=Ramp(0.001, 0.04, 4000), iterations=4000, evaluate_every=100)},
+        ),
+    )
+}
+
+
+def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tuple[str, int], RunConfig]:
+    """Return the runs of an experiment, by (arm, seed): first all arms of seed 0, the longest first, then of 1, ..."""
+    if name not in EXPERIMENTS:
+        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+    seeds = SCALES[scale].seeds if seeds is None else seeds
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be a positive integer, got {seeds!r}")
+    arms = sorted(EXPERIMENTS[name].arms.items(), key=lambda arm: -arm[1].iterations)
+    return {
+        (arm, seed): _scaled(replace(config, seed=seed), SCALES[scale]) for seed in range(seeds) for arm, config in arms
+    }
+
+
+def _scaled(config: RunConfig, scale: Scale) -> RunConfig:
+    return replace(
+        config,
+        policy=_shrunk(config.policy, scale.shrink),
+        iterations=_divided(config.iterations, scale.shrink),
+        evaluate_every=_divided(config.evaluate_every * scale.evaluations, scale.shrink),
+        test_pictures=scale.test_pictures,
+    )
+
+
+def _divided(updates: int, by: int) -> int:
+    return max(1, round(updates / by))
+
+
+def _shrunk(policy: Policy, by: int) -> Policy:
+    """Return the policy that goes through the same rates `by` times as fast."""
+    if isinstance(policy, Stages):
+        return Stages({round(start / by): _shrunk(stage, by) for start, stage in policy.stages})  # type: ignore[arg-type]
+    values: dict[str, Any] = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
+    for name in ("step_size", "iterations"):
+        if name in values:
+            values[name] = _divided(values[name], by)
+    if "gamma" in values:
+        values["gamma"] **= by
+    return type(policy)(**values)
+
+
+def results_dir(dataset: str, scale: str) -> Path:
+    """Return where runs are kept: results/ for real pictures at full scale, runs/<dataset>-<scale>/results otherwise."""
+    if scale == "full" and dataset != "synthetic":
+        return paths.home() / "results"
+    return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
+
+
+def run(
+    name: str,
+    seeds: int | None = None,
+    scale: str = "full",
+    data: Cifar10 | None = None,
+    device: str | None = None,
+    n_jobs: int | None = None,
+    rerun: bool = False,
+    results_dir: str | os.PathLike[str] | None = None,
+) -> pd.DataFrame:
+    """Run an experiment, but for what has finished before; return all its rows, as `clr.results.read` does.
+
+    Args:
+        name: a key of `EXPERIMENTS`.
+        seeds: runs an arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 3, tiny 2).
+        scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
+        data: None for `load_cifar10()`.
+        device: None for CUDA where there is one, else the CPU.
+        n_jobs: runs side by side; None for one a core on the CPU and one on CUDA. Another engine than processes of
+            this machine: call this inside `joblib.parallel_config(backend=...)`.
+        rerun: train anew also what has finished; each old result stays until its new one is whole.
+        results_dir: None for results/ at full scale on real pictures, runs/<data set>-<scale>/results otherwise.
+
+    Raises:
+        ResultError: a result that is there was made with another config or data; the message names the field.
+    """
+    wanted = configs(name, seeds, scale)
+    data = load_cifar10() if data is None else data
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    root = Path(results_dir) if results_dir is not None else globals()["results_dir"](data.name, scale)
+    folder = root / data.name / name
+    source = {"name": data.name, "fingerprint": data.fingerprint}
+    missing = [
+        Job(config, folder / arm, seed, source, EXPERIMENTS[name].keep_weights and seed == 0, device, rerun)
+        for (arm, seed), config in wanted.items()
+        if results.load(folder / arm, seed, _identity(config, source)) is None or rerun
+    ]
+    _run_all(missing, data, n_jobs or (1 if device != "cpu" else None))
+    frame = results.read(root, data.name, name)
+    keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
+    return frame[keys.isin(list(wanted))].reset_index(drop=True)
+
+
+def _identity(config: RunConfig, source: dict[str, str]) -> dict[str, Any]:
+    return {"config": config.to_dict(), "data": source}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as it is handed to a worker: all but the pictures."""
+
+    config: RunConfig
+    folder: Path
+    seed: int
+    source: dict[str, str]
+    keep_weights: bool
+    device: str
+    rerun: bool
+
+    def __call__(self, data: Cifar10, progress: Path) -> None:
+        """Train, and write the result; what is left after an interruption is a checkpoint to go on from."""
+        checkpoint = self.folder / f".seed-{self.seed}.checkpoint"
+        finished = train(
+            self.config, data, device=self.device, checkpoint=checkpoint, progress=lambda n: _note(progress, n)
+        )
+        if self.keep_weights:
+            self._save_weights(finished)
+        record = {
+            **_identity(self.config, self.source), "diverged": finished.diverged, "provenance": finished.provenance,
+        }  # fmt: skip
+        results.save(self.folder, self.seed, finished.rows, record)
+        checkpoint.unlink(missing_ok=True)
+
+    def _save_weights(self, finished: Run) -> None:
+        from safetensors.torch import save_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"seed-{self.seed}.safetensors"
+        save_file(finished.weights, paths.temporary(path))
+        paths.temporary(path).replace(path)
+
+
+def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
+    """Run jobs side by side, with one bar of updates for all."""
+    if not jobs:
+        return
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or 1
+    with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)):
+        calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
+        for _ in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", mmap_mode="c")(calls):
+            pass
+
+
+def _note(path: Path, iteration: int) -> None:
+    if path.parent.exists():
+        path.write_text(str(iteration))
+
+
+@contextmanager
+def _bar(jobs: list[Job], notes: Path) -> Iterator[None]:
+    """Show the updates that the jobs have noted, and the time left, until the work inside is done."""
+    done = threading.Event()
+    with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=jobs[0].folder.parent.name) as bar:
+
+        def show() -> None:
+            bar.n = sum(int(note.read_text() or 0) for note in notes.iterdir())
+            bar.refresh()
+
+        def watch() -> None:
+            while not done.wait(1.0):
+                show()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            show()

@@ -1,0 +1,313 @@
+"""The four CIFAR-10 nets of Caffe's examples, layer for layer.
+
+Source: BVLC/caffe, examples/cifar10/cifar10_{quick,full,full_sigmoid,full_sigmoid_bn} (train_test and solver
+prototxts). Each net is a list of named layers in prototxt order; what torch has no layer for (LRN within a
+channel, Caffe's batch-norm statistics) is defined here. Every layer and gradient is checked against real Caffe.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+__all__ = ["Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "NETS", "WithinChannelLRN"]
+
+
+class _LRN(torch.autograd.Function):
+    """x * scale^-beta with scale = 1 + alpha * window mean of x^2, and the gradient written out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+        scale = _window_mean(x * x, size).mul_(alpha).add_(1)
+        if beta == 0.75:  # Caffe's: two square roots are faster than a power
+            root = scale.rsqrt()
+            power = root.sqrt().mul_(root)
+        else:
+            power = scale**-beta
+        ctx.save_for_backward(x, scale, power)
+        ctx.size, ctx.slope = size, -2 * alpha * beta
+        return x * power
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, power = ctx.saved_tensors
+        direct = grad * power
+        shared = _window_mean((direct * x).div_(scale), ctx.size)  # each value stands in its neighbours' windows
+        return direct.addcmul_(x, shared, value=ctx.slope), None, None, None
+
+
+def _window_mean(x: Tensor, size: int) -> Tensor:
+    """Return the mean over the zero-padded window around every place, always divided by size^2."""
+    if x.device.type != "cpu":
+        return F.avg_pool2d(x, size, stride=1, padding=size // 2)
+    for dim in (-2, -1):  # on a CPU shifted sums are up to 8 times faster than the pool
+        total, length = x.clone(), x.size(dim)
+        for shift in range(1, min(size // 2, length - 1) + 1):
+            total.narrow(dim, shift, length - shift).add_(x.narrow(dim, 0, length - shift))
+            total.narrow(dim, 0, length - shift).add_(x.narrow(dim, shift, length - shift))
+        x = total
+    return x.div_(size * size)
+
+
+class WithinChannelLRN(nn.Module):
+    """Divide every value by a power of the mean square in its own channel's `size` x `size` window.
+
+    y = x / (1 + alpha * mean(x^2)) ^ beta, the mean taken over the zero-padded window and always divided by
+    size^2, also at the border (Caffe's LRN with norm_region WITHIN_CHANNEL). Shape: (N, C, H, W), unchanged.
+
+    >>> WithinChannelLRN(size=3, alpha=9.0, beta=1.0)(torch.ones(1, 1, 1, 1)).item()
+    0.5
+    """
+
+    def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75) -> None:
+        super().__init__()
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise ValueError(f"size must be a positive odd integer, got {size!r}")
+        _check_nonnegative("alpha", alpha)
+        _check_nonnegative("beta", beta)
+        self.size, self.alpha, self.beta = size, alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _LRN.apply(x, self.size, self.alpha, self.beta)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, alpha={self.alpha}, beta={self.beta}"
+
+
+class CaffeBatchNorm(nn.Module):
+    """Batch normalisation as Caffe keeps it: no scale or shift, and statistics that start from nothing.
+
+    Caffe sums S <- .999 S + mean and counts f <- .999 f + 1, and tests with S / f. That is a moving average with
+    weight .001 that starts at zero, corrected for that start: `running_mean / weight`, and so for the variance
+    (unbiased, as in torch). Before the first training batch everything is zero, and y = x / sqrt(eps).
+    """
+
+    momentum, eps = 0.001, 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.zeros(channels))
+        self.register_buffer("weight", torch.zeros(()))  # of the batches seen: 1 - .999^n
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.weight.mul_(1 - self.momentum).add_(self.momentum)
+            return F.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum, self.eps)
+        seen = self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
+        return F.batch_norm(x, self.running_mean / seen, self.running_var / seen, eps=self.eps)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """What a prototxt says of one parameter: its filler's std (0 for a bias) and its two multipliers."""
+
+    std: float
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+
+class CaffeNet(nn.Sequential):
+    """A net of named layers, fed (N, 3, 32, 32) float images and returning (N, 10) scores.
+
+    Args:
+        init: "caffe" draws the prototxt's Gaussian fillers (biases 0), made for pixels of 0 to 255 minus the mean
+            image; "torch" draws torch's default, uniform in +-1/sqrt(fan_in), made for pixels of about unit size.
+        generator: source of the initial weights; torch's global one if None.
+    """
+
+    blobs: dict[str, Blob]  # in prototxt order, by parameter name
+    weight_decay: float  # the solver's own
+
+    def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
+        if init not in ("caffe", "torch"):
+            raise ValueError(f'init must be "caffe" or "torch", got {init!r}')
+        super().__init__(self._layers())
+        self.reset_parameters(init, generator)
+
+    def _layers(self) -> OrderedDict[str, nn.Module]:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def reset_parameters(self, init: str, generator: torch.Generator | None = None) -> None:
+        """Draw all weights anew, in prototxt order."""
+        for name, parameter in self.named_parameters():
+            if init == "torch":
+                bound = self.get_parameter(name.replace("bias", "weight"))[0].numel() ** -0.5
+                parameter.uniform_(-bound, bound, generator=generator)
+            elif std := self.blobs[name].std:
+                parameter.normal_(0, std, generator=generator)
+            else:
+                parameter.zero_()
+
+    def param_groups(self, weight_decay: float | None = None, mults: bool = True) -> list[dict[str, Any]]:
+        """Return one optimizer group a blob, in prototxt order, with its name, "lr_mult" and "weight_decay".
+
+        Args:
+            weight_decay: times each blob's decay multiplier; None for the solver's own.
+            mults: False leaves the prototxt's multipliers out, so that every blob learns and decays alike.
+        """
+        decay = self.weight_decay if weight_decay is None else weight_decay
+        _check_nonnegative("weight_decay", decay)
+        return [
+            {
+                "params": [self.get_parameter(name)],
+                "name": name,
+                "lr_mult": blob.lr_mult if mults else 1.0,
+                "weight_decay": decay * (blob.decay_mult if mults else 1.0),
+            }
+            for name, blob in self.blobs.items()
+        ]
+
+
+def _check_nonnegative(name: str, value: Any) -> None:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
+def _conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias)
+
+
+def _inner_product(inputs: int, outputs: int) -> nn.Linear:
+    return nn.utils.skip_init(nn.Linear, inputs, outputs)
+
+
+def _max_pool() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds pooling sizes up: 32, 16, 8, 4
+
+
+def _ave_pool() -> nn.AvgPool2d:
+    return nn.AvgPool2d(3, 2, ceil_mode=True)  # the divisor at the border is the clipped window, as in Caffe
+
+
+class Cifar10Quick(CaffeNet):
+    """cifar10_quick: three convolutions, two inner products without a ReLU between, 145,578 parameters."""
+
+    weight_decay = 0.004
+    blobs = {
+        "conv1.weight": Blob(1e-4),
+        "conv1.bias": Blob(0, lr_mult=2),
+        "conv2.weight": Blob(0.01),
+        "conv2.bias": Blob(0, lr_mult=2),
+        "conv3.weight": Blob(0.01),
+        "conv3.bias": Blob(0, lr_mult=2),
+        "ip1.weight": Blob(0.1),
+        "ip1.bias": Blob(0, lr_mult=2),
+        "ip2.weight": Blob(0.1),
+        "ip2.bias": Blob(0, lr_mult=2),
+    }
+
+    def _layers(self) -> OrderedDict[str, nn.Module]:
+        return OrderedDict(
+            conv1=_conv(3, 32),  # (N, 32, 32, 32)
+            pool1=_max_pool(),  # (N, 32, 16, 16)
+            relu1=nn.ReLU(),
+            conv2=_conv(32, 32),
+            relu2=nn.ReLU(),
+            pool2=_ave_pool(),  # (N, 32, 8, 8)
+            conv3=_conv(32, 64),
+            relu3=nn.ReLU(),
+            pool3=_ave_pool(),  # (N, 64, 4, 4)
+            flatten=nn.Flatten(),
+            ip1=_inner_product(1024, 64),
+            ip2=_inner_product(64, 10),
+        )
+
+
+class Cifar10Full(CaffeNet):
+    """cifar10_full, the paper's CIFAR-10 net: LRN after two pools, one inner product, 89,578 parameters."""
+
+    weight_decay = 0.004
+    blobs = {
+        "conv1.weight": Blob(1e-4),
+        "conv1.bias": Blob(0, lr_mult=2),
+        "conv2.weight": Blob(0.01),
+        "conv2.bias": Blob(0, lr_mult=2),
+        "conv3.weight": Blob(0.01),  # conv3 has no param block in the prototxt: 1 and 1
+        "conv3.bias": Blob(0),
+        "ip1.weight": Blob(0.01, decay_mult=250),
+        "ip1.bias": Blob(0, lr_mult=2, decay_mult=0),
+    }
+
+    def _layers(self) -> OrderedDict[str, nn.Module]:
+        return OrderedDict(
+            conv1=_conv(3, 32),
+            pool1=_max_pool(),
+            relu1=nn.ReLU(),
+            norm1=WithinChannelLRN(),
+            conv2=_conv(32, 32),
+            relu2=nn.ReLU(),
+            pool2=_ave_pool(),
+            norm2=WithinChannelLRN(),
+            conv3=_conv(32, 64),
+            relu3=nn.ReLU(),
+            pool3=_ave_pool(),
+            flatten=nn.Flatten(),
+            ip1=_inner_product(1024, 10),
+        )
+
+
+class Cifar10FullSigmoid(CaffeNet):
+    """cifar10_full_sigmoid: sigmoids for ReLUs, no LRN, no weight decay, 89,578 parameters."""
+
+    weight_decay = 0.0
+    blobs = Cifar10Full.blobs | {"ip1.weight": Blob(0.01, decay_mult=0)}
+
+    def _layers(self) -> OrderedDict[str, nn.Module]:
+        return OrderedDict(
+            conv1=_conv(3, 32),
+            pool1=_max_pool(),
+            sigmoid1=nn.Sigmoid(),
+            conv2=_conv(32, 32),
+            sigmoid2=nn.Sigmoid(),
+            pool2=_ave_pool(),
+            conv3=_conv(32, 64),
+            sigmoid3=nn.Sigmoid(),
+            pool3=_ave_pool(),
+            flatten=nn.Flatten(),
+            ip1=_inner_product(1024, 10),
+        )
+
+
+class Cifar10FullSigmoidBN(CaffeNet):
+    """cifar10_full_sigmoid_bn: convolutions without bias, batch norm before each sigmoid, 89,450 parameters."""
+
+    weight_decay = 0.0
+    blobs = {
+        "conv1.weight": Blob(1e-4),
+        "conv2.weight": Blob(0.01),
+        "conv3.weight": Blob(0.01),
+        "ip1.weight": Blob(0.01),
+        "ip1.bias": Blob(0, decay_mult=0),
+    }
+
+    def _layers(self) -> OrderedDict[str, nn.Module]:
+        return OrderedDict(
+            conv1=_conv(3, 32, bias=False),
+            pool1=_max_pool(),
+            bn1=CaffeBatchNorm(32),
+            sigmoid1=nn.Sigmoid(),
+            conv2=_conv(32, 32, bias=False),
+            bn2=CaffeBatchNorm(32),
+            sigmoid2=nn.Sigmoid(),
+            pool2=_ave_pool(),
+            conv3=_conv(32, 64, bias=False),
+            bn3=CaffeBatchNorm(64),
+            sigmoid3=nn.Sigmoid(),
+            pool3=_ave_pool(),
+            flatten=nn.Flatten(),
+            ip1=_inner_product(1024, 10),
+        )
+
+
+NETS: dict[str, type[CaffeNet]] = {
+    net.__name__: net for net in (Cifar10Quick, Cifar10Full, Cifar10FullSigmoid, Cifar10FullSigmoidBN)
+}

@@ -1,0 +1,433 @@
+"""The learning-rate policies of Cyclical Learning Rates for Training Neural Networks (Smith, arXiv:1506.01186).
+
+A policy is a value: a frozen dataclass that is called with the iteration and returns the learning rate. Iterations
+count updates from 0, so update k uses `policy(k)`. The rate depends on nothing else, so a policy can be printed,
+compared, plotted and resumed without an optimizer. An int gives a float, an integer numpy array a float64 array of
+its shape, an integer torch tensor a float64 tensor on its device (float32 where there is no float64); JAX arrays
+and traced integers work too. Neither torch nor numpy is imported here: every formula is arithmetic that all share.
+
+    lr  |  max_lr      /\\        /\\
+        |            /    \\    /    \\        step_size: iterations in half a cycle
+        |  base_lr /        \\/        \\
+        +-------------------------------- iteration
+"""
+
+import math
+import operator
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+__all__ = [
+    "Decay", "Exp", "ExpRange", "Fixed", "Parabolic", "Policy", "Ramp", "Sinusoidal", "Stages", "Triangular",
+    "Triangular2", "cyclic_learning_rate", "from_dict", "step_size", "to_dict",
+]  # fmt: skip
+
+
+class Policy:
+    """What all policies share: the check of their arguments, and of the iteration they are called with."""
+
+    _kinds: ClassVar[dict[str, type["Policy"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__name__.startswith("_"):
+            Policy._kinds[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            check = _CHECKS[field.name]
+            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+        low, high = getattr(self, "base_lr", None), getattr(self, "max_lr", None)
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"max_lr must be at least base_lr ({low}), got {high}")
+
+    def __call__(self, iteration: Any) -> Any:
+        """Return the learning rate of update `iteration` (0-based): an integer, or an array or tensor of them."""
+        return self._rate(_widened(iteration))
+
+    def _rate(self, k: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """The same rate always: lr. (Caffe's "fixed".)
+
+    >>> Fixed(0.001)(70_000)
+    0.001
+    """
+
+    lr: float
+
+    def _rate(self, k: Any) -> Any:
+        return self.lr + 0 * _real(k)
+
+
+@dataclass(frozen=True)
+class Exp(Policy):
+    """Exponential decay: base_lr * gamma^iteration. (Caffe's "exp"; section 4.1.2 has gamma = 0.99994.)
+
+    >>> round(Exp(0.001, 0.99994)(25_000), 8)
+    0.00022312
+    """
+
+    base_lr: float
+    gamma: float
+
+    def _rate(self, k: Any) -> Any:
+        return self.base_lr * self.gamma ** _real(k)
+
+
+@dataclass(frozen=True)
+class Decay(Policy):
+    """From max_lr linearly down to base_lr over step_size iterations, then base_lr. (Section 4.1.1's control.)
+
+    >>> policy = Decay(0.001, 0.007, 4000)
+    >>> policy(0), policy(2000), policy(9000)
+    (0.007, 0.004, 0.001)
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        return _between(self.max_lr, self.base_lr, _real(_at_most(k, self.step_size)) / self.step_size)
+
+
+class _Cyclic(Policy):
+    """A rate that swings between base_lr and max_lr, up in step_size iterations and down in as many."""
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _height(self, k: Any) -> Any:
+        """Height in the cycle, 0 at its ends and 1 in its middle; exact, as all before the division is integer."""
+        return _real(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size
+
+    def _cycle(self, k: Any) -> Any:
+        return k // (2 * self.step_size)
+
+
+@dataclass(frozen=True)
+class Triangular(_Cyclic):
+    """The triangular policy: linear from base_lr up to max_lr in step_size iterations, and back. (Section 3.1.)
+
+    >>> policy = Triangular(0.001, 0.006, 2000)
+    >>> policy(0), round(policy(500), 15), policy(2000), policy(4000)
+    (0.001, 0.00225, 0.006, 0.001)
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        return _between(self.base_lr, self.max_lr, self._height(k))
+
+
+@dataclass(frozen=True)
+class Triangular2(_Cyclic):
+    """As triangular, but the difference between the bounds is halved after each cycle. (Section 3.1.)
+
+    >>> policy = Triangular2(0.001, 0.006, 2000)
+    >>> policy(2000), policy(6000), round(policy(10_000), 15)
+    (0.006, 0.0035, 0.00225)
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        return _between(self.base_lr, self.max_lr, self._height(k) * 0.5 ** _real(self._cycle(k)))
+
+
+@dataclass(frozen=True)
+class ExpRange(_Cyclic):
+    """As triangular, with an exponential decline by gamma^iteration. (Section 3.1.)
+
+    decays="bounds": both bounds decline, as the paper's words have it: triangular * gamma^iteration.
+    decays="amplitude": only their difference does, as in Keras, TensorFlow and torch: the rate never falls below base_lr.
+
+    >>> round(ExpRange(0.001, 0.006, 2000, 0.99994)(4000), 8)
+    0.00078662
+    >>> ExpRange(0.001, 0.006, 2000, 0.99994, decays="amplitude")(4000)
+    0.001
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+    gamma: float
+    decays: str = "bounds"
+
+    def _rate(self, k: Any) -> Any:
+        decline = self.gamma ** _real(k)
+        if self.decays == "bounds":
+            return _between(self.base_lr, self.max_lr, self._height(k)) * decline
+        return _between(self.base_lr, self.max_lr, self._height(k) * decline)
+
+
+@dataclass(frozen=True)
+class Parabolic(_Cyclic):
+    """A cycle in the shape of a Welch window: 1 - (2u - 1)^2 for u from 0 to 1. (Named in section 3.1.)
+
+    >>> Parabolic(0.0, 1.0, 100)(50)
+    0.75
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        height = self._height(k)
+        return _between(self.base_lr, self.max_lr, height * (2 - height))
+
+
+@dataclass(frozen=True)
+class Sinusoidal(_Cyclic):
+    """A cycle in the shape of a Hann window: sin^2(pi u) for u from 0 to 1. (Named in section 3.1.)
+
+    >>> round(Sinusoidal(0.0, 1.0, 100)(50), 12)
+    0.5
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        return _between(self.base_lr, self.max_lr, _sin(self._height(k) * (math.pi / 2)) ** 2)
+
+
+@dataclass(frozen=True)
+class Ramp(Policy):
+    """From start_lr to end_lr in `iterations` iterations, then end_lr: the LR range test. (Section 3.3.)
+
+    spacing="linear" is the paper's; "exponential" multiplies by the same factor each time and needs start_lr > 0.
+
+    >>> Ramp(0.0, 0.02, 4000)(1000)
+    0.005
+    >>> round(Ramp(1e-4, 1.0, 100, spacing="exponential")(50), 12)
+    0.01
+    """
+
+    start_lr: float
+    end_lr: float
+    iterations: int
+    spacing: str = "linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spacing == "exponential" and not (self.start_lr > 0 and self.end_lr > 0):
+            name = "end_lr" if self.start_lr > 0 else "start_lr"
+            raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
+
+    def _rate(self, k: Any) -> Any:
+        done = _real(_at_most(k, self.iterations)) / self.iterations
+        if self.spacing == "linear":
+            return _between(self.start_lr, self.end_lr, done)
+        return self.start_lr ** (1 - done) * self.end_lr**done
+
+
+@dataclass(frozen=True)
+class Stages(Policy):
+    """One policy after another: {start: policy, ...}, each starting again at its own iteration 0.
+
+    >>> fixed = Stages({0: Fixed(0.001), 60_000: Fixed(0.0001), 65_000: Fixed(0.00001)})
+    >>> fixed(59_999), fixed(60_000), fixed(69_999)
+    (0.001, 0.0001, 1e-05)
+    """
+
+    stages: tuple[tuple[int, Policy], ...]  # made from the mapping, in order of start
+
+    def _rate(self, k: Any) -> Any:
+        rate = self.stages[0][1]._rate(k)
+        for start, policy in self.stages[1:]:
+            if isinstance(k, int):
+                rate = policy._rate(k - start) if k >= start else rate
+            else:
+                since = abs(k - start)  # where k < start the stage is multiplied away
+                rate = rate * (k < start) + policy._rate(since) * (k >= start)
+        return rate
+
+
+def cyclic_learning_rate(
+    global_step: Any,
+    learning_rate: float = 0.01,
+    max_lr: float = 0.1,
+    step_size: float = 20.0,
+    gamma: float = 0.99994,
+    mode: str = "triangular",
+) -> Any:
+    """Return the rate of `global_step` as the well-known TensorFlow implementation does: its call and defaults.
+
+    mode is "triangular", "triangular2" or "exp_range"; the last declines in amplitude only.
+    Source: mhmoodlan/cyclic-learning-rate, whose unknown modes mean "triangular"; here they are errors.
+
+    >>> round(cyclic_learning_rate(5), 12)
+    0.0325
+    """
+    if mode == "triangular":
+        return Triangular(learning_rate, max_lr, step_size)(global_step)  # type: ignore[arg-type]
+    if mode == "triangular2":
+        return Triangular2(learning_rate, max_lr, step_size)(global_step)  # type: ignore[arg-type]
+    if mode == "exp_range":
+        return ExpRange(learning_rate, max_lr, step_size, gamma, "amplitude")(global_step)  # type: ignore[arg-type]
+    raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
+
+
+def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
+    """Return the iterations in half a cycle of `epochs` epochs; the paper advises 2 to 10. (Section 3.2.)
+
+    >>> step_size(examples=50_000, batch_size=100, epochs=4)
+    2000
+    """
+    examples, batch_size = _count("examples", examples), _count("batch_size", batch_size)
+    if isinstance(epochs, bool) or not 0 < epochs < math.inf:
+        raise ValueError(f"epochs must be a positive number, got {epochs!r}")
+    return max(1, round(math.ceil(examples / batch_size) * epochs))
+
+
+def to_dict(policy: Policy) -> dict[str, Any]:
+    """Return a policy as plain JSON values, for `from_dict`.
+
+    >>> to_dict(Fixed(0.1))
+    {'policy': 'Fixed', 'lr': 0.1}
+    """
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy must be one of clr's policies, got {policy!r}")
+    values = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
+    if isinstance(policy, Stages):
+        values = {"stages": [[start, to_dict(stage)] for start, stage in policy.stages]}
+    return {"policy": type(policy).__name__, **values}
+
+
+def from_dict(values: Mapping[str, Any]) -> Policy:
+    """Return the policy that `to_dict` wrote.
+
+    >>> from_dict({"policy": "Fixed", "lr": 0.1})
+    Fixed(lr=0.1)
+    """
+    arguments = dict(values)
+    kind = arguments.pop("policy", None)
+    if kind not in Policy._kinds:
+        raise ValueError(f"policy must be one of {', '.join(sorted(Policy._kinds))}, got {kind!r}")
+    if kind == "Stages":
+        return Stages({start: from_dict(stage) for start, stage in arguments["stages"]})  # type: ignore[arg-type]
+    return Policy._kinds[kind](**arguments)
+
+
+# What the formulas are made of: arithmetic that an int, an array and a tensor share.
+
+
+def _widened(iteration: Any) -> Any:
+    """Return the iteration as an int or as 64-bit integers; tensors may be traced, so their values go unchecked."""
+    if hasattr(iteration, "dtype") and getattr(iteration, "shape", None) is not None:
+        return _widened_array(iteration)
+    if isinstance(iteration, bool) or not hasattr(iteration, "__index__"):
+        raise TypeError(f"iteration must be an integer, or an array or tensor of integers, got {iteration!r}")
+    k = operator.index(iteration)
+    if k < 0:
+        raise ValueError(f"iteration must be >= 0, got {k}")
+    return k
+
+
+def _widened_array(iteration: Any) -> Any:
+    kind = str(iteration.dtype)  # "int64", "torch.int64", ...
+    if "int" not in kind:
+        raise TypeError(f"iteration must be of an integer dtype, got {kind}")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(iteration, numpy.generic):
+        return _widened(int(iteration))
+    if numpy is not None and isinstance(iteration, numpy.ndarray):
+        k = iteration.astype(numpy.int64)
+        if k.size and k.min() < 0:
+            raise ValueError(f"iteration must be >= 0, got {k.min()}")
+        return k
+    return iteration.long() if hasattr(iteration, "long") else iteration  # JAX keeps the width it was set to
+
+
+def _real(k: Any) -> Any:
+    """Return integers as 64-bit floats, or 32-bit ones where there are no others."""
+    if isinstance(k, int):
+        return float(k)
+    if hasattr(k, "double"):
+        return k.float() if k.device.type == "mps" else k.double()
+    return k.astype(float)
+
+
+def _at_most(k: Any, limit: int) -> Any:
+    return min(k, limit) if isinstance(k, int) else k.clip(max=limit)
+
+
+def _between(start: float, end: float, part: Any) -> Any:
+    """Return the point at `part` of the way, exact at both ends."""
+    return start * (1 - part) + end * part
+
+
+def _sin(x: Any) -> Any:
+    if isinstance(x, float):
+        return math.sin(x)
+    return x.sin() if hasattr(x, "sin") else x.__array_namespace__().sin(x)
+
+
+# The rules for arguments, by name.
+
+
+def _rate_value(name: str, value: Any) -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a positive integer, got {value!r}")
+    if not (0 < float(value) < math.inf and float(value).is_integer()):
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _gamma(name: str, value: Any) -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0 < float(value) <= 1:
+        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+    return float(value)
+
+
+def _choice(*known: str) -> Any:
+    def check(name: str, value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        return value
+
+    return check
+
+
+def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
+    pairs = sorted(dict(value).items(), key=lambda pair: pair[0]) if isinstance(value, (Mapping, tuple)) else None
+    if not pairs:
+        raise TypeError(f"{name} must be a mapping of first iterations to policies, got {value!r}")
+    for start, policy in pairs:
+        if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
+            raise ValueError(f"{name} must start at integers >= 0, got {start!r}")
+        if not isinstance(policy, Policy):
+            raise TypeError(f"{name} must hold policies, got {policy!r} at {start}")
+    if pairs[0][0] != 0:
+        raise ValueError(f"{name} must have a policy for iteration 0, got one from {pairs[0][0]} on")
+    return tuple((operator.index(start), policy) for start, policy in pairs)
+
+
+_CHECKS: dict[str, Any] = {
+    "lr": _rate_value, "base_lr": _rate_value, "max_lr": _rate_value, "start_lr": _rate_value, "end_lr": _rate_value,
+    "step_size": _count, "iterations": _count, "gamma": _gamma, "stages": _stages,
+    "decays": _choice("bounds", "amplitude"), "spacing": _choice("linear", "exponential"),
+}  # fmt: skip

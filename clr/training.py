@@ -1,0 +1,303 @@
+"""The one training loop, and the runs of the experiments on it.
+
+A run is a `RunConfig` and a data set, and nothing else decides its numbers: initial weights and batch order come
+from the seed by separate generators, the rates from a table computed ahead, and iteration k's batch from k alone.
+So a run that was interrupted goes on from its checkpoint bit for bit. Bits are the same per device, thread count
+and torch version; across those, equal up to rounding.
+"""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clr import paths
+from clr.data import Cifar10, Split
+from clr.nets import NETS
+from clr.optim import CaffeSGD
+from clr.policies import Policy, to_dict
+
+__all__ = ["Run", "RunConfig", "loop", "train"]
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "CaffeSGD": CaffeSGD,
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run's numbers, but for the data. Defaults are those of Caffe's cifar10 solvers.
+
+    net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates, in all.
+    pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
+    init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
+    mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
+    reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
+    evaluate_every: updates between evaluations.  test_pictures: how many, from the start; None for all.
+    """
+
+    net: str
+    policy: Policy
+    iterations: int
+    seed: int = 0
+    batch_size: int = 100
+    pixels: str = "caffe"
+    init: str = "caffe"
+    mults: bool = True
+    optimizer: str = "CaffeSGD"
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    reshuffle: bool = False
+    evaluate_every: int = 500
+    test_pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
+            value = getattr(self, name)
+            optional = name == "test_pictures" and value is None
+            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+        if not isinstance(self.policy, Policy):
+            raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as plain JSON values."""
+        return asdict(self) | {"policy": to_dict(self.policy)}
+
+
+_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(OPTIMIZERS)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its rows, one an evaluation; whether it diverged; how it came about; its final weights."""
+
+    rows: list[dict[str, float]]
+    diverged: bool
+    provenance: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def loop(
+    update: Callable[[int, float], None],
+    rates: Sequence[float],
+    evaluate: Callable[[], Any],
+    every: int,
+    start: int = 0,
+) -> Iterator[tuple[int, float, Any]]:
+    """Make one update a rate; after each `every` of them, and at the end, yield an evaluation.
+
+    Args:
+        update: called with the iteration (0-based) and its rate.
+        start: the iteration to go on from, after a checkpoint.
+
+    Yields:
+        (updates made so far, the rate of the last one, what `evaluate` returned).
+
+    >>> list(loop(lambda k, rate: None, [0.1, 0.2, 0.3], lambda: "seen", every=2))
+    [(2, 0.2, 'seen'), (3, 0.3, 'seen')]
+    """
+    for k in range(start, len(rates)):
+        update(k, rates[k])
+        if (k + 1) % every == 0 or k + 1 == len(rates):
+            yield k + 1, rates[k], evaluate()
+
+
+def train(
+    config: RunConfig,
+    data: Cifar10,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], None] = lambda iteration: None,
+) -> Run:
+    """Train one net from scratch, or go on from its checkpoint; a run that reaches NaN ends there, diverged.
+
+    Args:
+        device: a torch device.  threads: CPU threads, which the bits depend on.
+        checkpoint: where to keep one, every half minute; removed when the run is done.
+        progress: called with the updates made, at each evaluation.
+    """
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    began = time.perf_counter()
+    net = _net(config, device)
+    optimizer = _optimizer(config, net)
+    batches, losses = Batches(data, config, device), []
+    multipliers = [group["lr_mult"] for group in optimizer.param_groups]
+
+    def update(k: int, rate: float) -> None:
+        for group, multiplier in zip(optimizer.param_groups, multipliers, strict=True):
+            group["lr"] = rate * multiplier
+        pictures, labels = batches(k)
+        loss = F.cross_entropy(net(pictures), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+
+    def evaluate() -> dict[str, float]:
+        train_loss = torch.stack(losses).double().mean().item()
+        losses.clear()
+        return {"train_loss": train_loss, **batches.test(net)}
+
+    rows, spent = _resume(checkpoint, net, optimizer)
+    start, saved = (int(rows[-1]["iteration"]) if rows else 0), began
+    rates = config.policy(np.arange(config.iterations)).tolist()
+    for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
+        rows.append({"iteration": iteration, "lr": rate, **seen})
+        progress(iteration)
+        if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
+            break
+        if checkpoint is not None and time.perf_counter() - saved > 30:
+            saved = time.perf_counter()
+            _save_checkpoint(checkpoint, rows, spent + saved - began, net, optimizer)
+    diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
+    seconds = spent + time.perf_counter() - began
+    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    return Run(rows, diverged, provenance(device, threads) | {"seconds": round(seconds, 1)}, weights)
+
+
+def _net(config: RunConfig, device: str) -> nn.Module:
+    net = NETS[config.net](config.init, torch.Generator().manual_seed(config.seed))
+    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _optimizer(config: RunConfig, net: Any) -> torch.optim.Optimizer:
+    groups = net.param_groups(config.weight_decay, config.mults)
+    return OPTIMIZERS[config.optimizer](groups, lr=0.0, momentum=config.momentum)
+
+
+class Batches:
+    """A data set on the device as bytes: batch k is a gather, made into float pictures on the way.
+
+    A training batch depends on (seed, k) alone. Pictures come out float32, (batch, 3, 32, 32), channels last.
+    """
+
+    def __init__(self, data: Cifar10, config: RunConfig, device: str) -> None:
+        self.config, self.device = config, device
+        self.size = min(config.batch_size, len(data.train))
+        self.train_set = _resident(data.train, device)
+        self.test_set = [tensor[: config.test_pictures] for tensor in _resident(data.test, device)]
+        mean = data.mean_image if config.pixels == "caffe" else data.channel_means.view(3, 1, 1)
+        self.mean = mean.permute(1, 2, 0).contiguous().to(device)
+        self.epoch, self.order = -1, torch.empty(0)
+
+    def __call__(self, k: int) -> tuple[Tensor, Tensor]:
+        epoch, batch = divmod(k, len(self.train_set[1]) // self.size)
+        if not self.config.reshuffle:
+            epoch = 0
+        if epoch != self.epoch:
+            order = np.random.RandomState([self.config.seed, epoch]).permutation(len(self.train_set[1]))
+            self.epoch, self.order = epoch, torch.from_numpy(order).to(self.device)
+        images, labels = self.train_set
+        index = self.order[batch * self.size : (batch + 1) * self.size]
+        return self._pictures(images[index]), labels[index]
+
+    def _pictures(self, images: Tensor) -> Tensor:
+        pictures = images.float().sub_(self.mean)
+        if self.config.pixels == "unit":
+            pictures.mul_(1 / 255)
+        return pictures.permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def test(self, net: nn.Module, size: int = 250) -> dict[str, float]:
+        """Return the mean loss and the accuracy on the test pictures."""
+        net.eval()
+        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
+        for images, labels in zip(*(tensor.split(size) for tensor in self.test_set), strict=True):
+            scores = net(self._pictures(images))
+            loss += F.cross_entropy(scores, labels, reduction="sum")
+            right += (scores.argmax(1) == labels).sum()
+        net.train()
+        total = len(self.test_set[1])
+        return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
+
+
+def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
+    return split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device)  # (N, 32, 32, 3)
+
+
+def _save_checkpoint(path: Path, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = paths.temporary(path)
+    state = {"rows": rows, "seconds": seconds, "net": net.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _resume(path: Path | None, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, float]], float]:
+    """Put the checkpoint's state into net and optimizer; return its rows and the seconds they took."""
+    if path is None or not path.exists():
+        return [], 0.0
+    state = torch.load(path, weights_only=True)
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["rows"], state["seconds"]
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed for the next update, not to hand it back to the system page by page.
+
+    The temporaries of one update are larger than glibc's thresholds; faulting them in anew every time costs up to
+    half the speed. Returns whether there was a glibc to tell.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 25) and mallopt(M_TRIM_THRESHOLD, 1 << 30) and mallopt(M_TOP_PAD, 1 << 26))
+
+
+def provenance(device: str, threads: int) -> dict[str, Any]:
+    """Return what a run was made with: recorded beside its result, never compared."""
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": sys.platform,
+        "commit": _commit(),
+    }
+
+
+@cache
+def _processor() -> str:
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = {line.split(":")[1].strip() for line in file if line.startswith("model name")}
+        return ", ".join(sorted(names)) or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _commit() -> str | None:
+    """Return the commit of this code, with "+" after it where files differ from it; None outside a checkout."""
+    try:
+        here = Path(__file__).parent
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "."], cwd=here, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.returncode else "")
