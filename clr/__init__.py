@@ -12,9 +12,20 @@ if TYPE_CHECKING:
     from clr.nets import Cifar10Full, Cifar10FullSigmoid, Cifar10FullSigmoidBN, Cifar10Quick
     from clr.optim import CaffeSGD
     from clr.policies import (
-        Decay, Exp, ExpRange, Fixed, Parabolic, Policy, Ramp, Sinusoidal, Stages, Triangular, Triangular2,
-        cyclic_learning_rate, step_size,
-    )  # fmt: skip
+        Decay,
+        Exp,
+        ExpRange,
+        Fixed,
+        Parabolic,
+        Policy,
+        Ramp,
+        Sinusoidal,
+        Stages,
+        Triangular,
+        Triangular2,
+        cyclic_learning_rate,
+        step_size,
+    )
     from clr.range_test import lr_range_test, suggest_bounds
     from clr.schedulers import PolicyLR
 
@@ -25,21 +36,23 @@ __all__ = [
     "policies", "range_test", "results", "schedulers", "step_size", "suggest_bounds", "synthetic_cifar10", "training",
 ]  # fmt: skip
 
-_HOMES = {
-    "data": ("load_cifar10", "synthetic_cifar10"),
-    "nets": ("Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick"),
-    "optim": ("CaffeSGD",),
-    "range_test": ("lr_range_test", "suggest_bounds"),
-    "schedulers": ("PolicyLR",),
-}
+_MODULES = {
+    "data", "experiments", "figures", "nets", "optim", "policies", "range_test", "results", "schedulers", "training",
+}  # fmt: skip
+_HOMES = {  # of the names that are not in clr.policies
+    "CaffeSGD": "optim", "PolicyLR": "schedulers", "load_cifar10": "data", "synthetic_cifar10": "data",
+    "Cifar10Full": "nets", "Cifar10FullSigmoid": "nets", "Cifar10FullSigmoidBN": "nets", "Cifar10Quick": "nets",
+    "lr_range_test": "range_test", "suggest_bounds": "range_test",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"clr.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'clr' has no attribute {name!r}")
-    home = next((module for module, names in _HOMES.items() if name in names), "policies")
-    value = getattr(import_module(f"clr.{home}"), name, None)
-    return import_module(f"clr.{name}") if value is None else value
+    globals()[name] = value = getattr(import_module(f"clr.{_HOMES.get(name, 'policies')}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "NETS", "WithinChannelLRN"]
+__all__ = ["NETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "WithinChannelLRN"]
 
 
 class _LRN(torch.autograd.Function):
@@ -33,8 +32,9 @@ class _LRN(torch.autograd.Function):
         return x * power
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # only with create_graph=True
+            raise RuntimeError("WithinChannelLRN has no second derivative: create_graph must be False")
         x, scale, power = ctx.saved_tensors
         direct = grad * power
         shared = _window_mean((direct * x).div_(scale), ctx.size)  # each value stands in its neighbours' windows
@@ -73,9 +73,11 @@ class WithinChannelLRN(nn.Module):
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised values; they have a first derivative only."""
         return _LRN.apply(x, self.size, self.alpha, self.beta)
 
     def extra_repr(self) -> str:
+        """Return what torch prints of the layer."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
@@ -96,6 +98,7 @@ class CaffeBatchNorm(nn.Module):
         self.register_buffer("weight", torch.zeros(()))  # of the batches seen: 1 - .999^n
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise by the batch's statistics in training, by the kept ones otherwise."""
         if self.training:
             self.weight.mul_(1 - self.momentum).add_(self.momentum)
             return F.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum, self.eps)

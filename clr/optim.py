@@ -46,7 +46,8 @@ class CaffeSGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov))
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its options checked; those that it leaves out are the optimizer's."""
@@ -68,9 +69,10 @@ class CaffeSGD(Optimizer):
         return loss
 
     def _update(self, w: Tensor, lr: float | Tensor, momentum: float, weight_decay: float, nesterov: bool) -> None:
-        if w not in self.state:
-            self.state[w]["velocity"] = torch.zeros_like(w)
-        v = self.state[w]["velocity"]
+        state = self.state[w]
+        if "velocity" not in state:
+            state["velocity"] = torch.zeros_like(w)
+        v = state["velocity"]
         step = w.grad.add(w, alpha=weight_decay).mul_(lr)
         if nesterov:
             w.add_(v, alpha=momentum)

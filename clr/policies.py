@@ -3,8 +3,9 @@
 A policy is a value: a frozen dataclass that is called with the iteration and returns the learning rate. Iterations
 count updates from 0, so update k uses `policy(k)`. The rate depends on nothing else, so a policy can be printed,
 compared, plotted and resumed without an optimizer. An int gives a float, an integer numpy array a float64 array of
-its shape, an integer torch tensor a float64 tensor on its device (float32 where there is no float64); JAX arrays
-and traced integers work too. Neither torch nor numpy is imported here: every formula is arithmetic that all share.
+its shape (a pandas column too), an integer torch tensor a float64 tensor on its device (float32 where there is no
+float64); JAX arrays and traced integers work as well. Neither torch nor numpy is imported here: every formula is
+arithmetic that all share.
 
     lr  |  max_lr      /\\        /\\
         |            /    \\    /    \\        step_size: iterations in half a cycle
@@ -36,8 +37,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
-            check = _CHECKS[field.name]
-            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+            if check := _CHECKS.get(field.name):
+                object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
         low, high = getattr(self, "base_lr", None), getattr(self, "max_lr", None)
         if low is not None and high is not None and low > high:
             raise ValueError(f"max_lr must be at least base_lr ({low}), got {high}")
@@ -93,7 +94,7 @@ class Decay(Policy):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return _between(self.max_lr, self.base_lr, _real(_at_most(k, self.step_size)) / self.step_size)
+        return _between(self.base_lr, self.max_lr, _real(self.step_size - _at_most(k, self.step_size)) / self.step_size)
 
 
 class _Cyclic(Policy):
@@ -150,7 +151,7 @@ class ExpRange(_Cyclic):
     """As triangular, with an exponential decline by gamma^iteration. (Section 3.1.)
 
     decays="bounds": both bounds decline, as the paper's words have it: triangular * gamma^iteration.
-    decays="amplitude": only their difference does, as in Keras, TensorFlow and torch: the rate never falls below base_lr.
+    decays="amplitude": only their difference does, as in Keras, TensorFlow and torch: base_lr is never left behind.
 
     >>> round(ExpRange(0.001, 0.006, 2000, 0.99994)(4000), 8)
     0.00078662
@@ -228,10 +229,11 @@ class Ramp(Policy):
             raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
 
     def _rate(self, k: Any) -> Any:
-        done = _real(_at_most(k, self.iterations)) / self.iterations
+        k = _at_most(k, self.iterations)
+        done, left = _real(k) / self.iterations, _real(self.iterations - k) / self.iterations
         if self.spacing == "linear":
-            return _between(self.start_lr, self.end_lr, done)
-        return self.start_lr ** (1 - done) * self.end_lr**done
+            return self.start_lr * left + self.end_lr * done
+        return self.start_lr**left * self.end_lr**done
 
 
 @dataclass(frozen=True)
@@ -313,12 +315,14 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
     >>> from_dict({"policy": "Fixed", "lr": 0.1})
     Fixed(lr=0.1)
     """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"values must be a mapping that to_dict wrote, got {values!r}")
     arguments = dict(values)
     kind = arguments.pop("policy", None)
     if kind not in Policy._kinds:
         raise ValueError(f"policy must be one of {', '.join(sorted(Policy._kinds))}, got {kind!r}")
-    if kind == "Stages":
-        return Stages({start: from_dict(stage) for start, stage in arguments["stages"]})  # type: ignore[arg-type]
+    if "stages" in arguments:
+        arguments["stages"] = {start: from_dict(stage) for start, stage in arguments["stages"]}
     return Policy._kinds[kind](**arguments)
 
 
@@ -338,7 +342,9 @@ def _widened(iteration: Any) -> Any:
 
 
 def _widened_array(iteration: Any) -> Any:
-    kind = str(iteration.dtype)  # "int64", "torch.int64", ...
+    if hasattr(iteration, "to_numpy"):  # a pandas column
+        iteration = iteration.to_numpy()
+    kind = getattr(iteration.dtype, "name", str(iteration.dtype))  # "int64", "torch.int64", ...
     if "int" not in kind:
         raise TypeError(f"iteration must be of an integer dtype, got {kind}")
     numpy = sys.modules.get("numpy")
@@ -365,9 +371,9 @@ def _at_most(k: Any, limit: int) -> Any:
     return min(k, limit) if isinstance(k, int) else k.clip(max=limit)
 
 
-def _between(start: float, end: float, part: Any) -> Any:
-    """Return the point at `part` of the way, exact at both ends."""
-    return start * (1 - part) + end * part
+def _between(low: float, high: float, part: Any) -> Any:
+    """Return the rate at `part` of the way up: exact at both ends, and nothing small is lost in a difference."""
+    return low * (1 - part) + high * part
 
 
 def _sin(x: Any) -> Any:
@@ -379,26 +385,27 @@ def _sin(x: Any) -> Any:
 # The rules for arguments, by name.
 
 
+def _number(name: str, value: Any, kind: str = "a number") -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or getattr(value, "ndim", False):
+        raise TypeError(f"{name} must be {kind}, got {value!r}")
+    return float(value)
+
+
 def _rate_value(name: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 <= float(value) < math.inf:
+    if not 0 <= _number(name, value) < math.inf:
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
     return float(value)
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a positive integer, got {value!r}")
-    if not (0 < float(value) < math.inf and float(value).is_integer()):
+    number = _number(name, value, "a positive integer")
+    if not (0 < number < math.inf and number.is_integer()):
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
 
 
 def _gamma(name: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 < float(value) <= 1:
+    if not 0 < _number(name, value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value!r}")
     return float(value)
 
@@ -413,17 +420,17 @@ def _choice(*known: str) -> Any:
 
 
 def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
-    pairs = sorted(dict(value).items(), key=lambda pair: pair[0]) if isinstance(value, (Mapping, tuple)) else None
-    if not pairs:
+    if not isinstance(value, (Mapping, tuple)) or not value:
         raise TypeError(f"{name} must be a mapping of first iterations to policies, got {value!r}")
-    for start, policy in pairs:
+    pairs = dict(value)
+    for start, policy in pairs.items():
         if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
             raise ValueError(f"{name} must start at integers >= 0, got {start!r}")
         if not isinstance(policy, Policy):
             raise TypeError(f"{name} must hold policies, got {policy!r} at {start}")
-    if pairs[0][0] != 0:
-        raise ValueError(f"{name} must have a policy for iteration 0, got one from {pairs[0][0]} on")
-    return tuple((operator.index(start), policy) for start, policy in pairs)
+    if 0 not in pairs:
+        raise ValueError(f"{name} must have a policy for iteration 0, got one from {min(pairs)} on")
+    return tuple((operator.index(start), pairs[start]) for start in sorted(pairs))
 
 
 _CHECKS: dict[str, Any] = {

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from clr import paths
 
 __all__ = [
-    "COLUMNS", "ResultError", "interval", "iterations_to_accuracy", "load", "markdown_table", "read", "save", "summarise",
+    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
+    "records", "save", "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -79,7 +81,12 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     for part, asked in (identity or {}).items():
         if difference := _first_difference(part, record.get(part), asked):
             raise ResultError(f"{record_path} holds another run: {difference}")
-    return pd.read_csv(io.BytesIO(text), float_precision="round_trip"), record
+    return _parsed(text), record
+
+
+def _parsed(text: bytes) -> pd.DataFrame:
+    rows = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False).astype(float)  # exact, unlike some read_csv
+    return rows.astype({"iteration": "int64"})
 
 
 def _first_difference(name: str, found: Any, asked: Any) -> str | None:
@@ -107,3 +114,95 @@ def read(
         return pd.DataFrame(columns=[*keys, *COLUMNS])
     frame = pd.concat(frames, ignore_index=True)[[*keys, *COLUMNS]]
     return frame.sort_values([*keys, "iteration"], ignore_index=True)
+
+
+def records(
+    results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
+) -> pd.DataFrame:
+    """Read what every finished run was and how it came: one row a run, nested fields as "config.iterations"."""
+    root = Path(results_dir) if results_dir is not None else paths.home() / "results"
+    rows = []
+    for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
+        where = dict(zip(("dataset", "experiment", "arm"), path.parent.parts[-3:], strict=True))
+        record = json.loads(path.read_text())
+        rows.append(where | {"seed": record["config"]["seed"]} | pd.json_normalize(record).iloc[0].to_dict())
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "experiment", "arm", "seed"])
+
+
+# Statistics. Seeds are the sample: every interval is a 95 % t interval over them, and says so by its n.
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Return the t interval of the mean; (nan, nan) for fewer than two values.
+
+    >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
+    (0.725, 0.775)
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return (float("nan"), float("nan"))
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
+    """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
+    if iteration is None:
+        return frame.loc[frame.groupby(["dataset", "experiment", "arm", "seed"])["iteration"].idxmax()]
+    return frame[frame["iteration"] == iteration]
+
+
+def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
+    """Summarise runs by arm: updates, accuracy's mean over the seeds, its 95 % interval, its spread (sd) and n.
+
+    Args:
+        frame: as `read` returns it.
+        iteration: where to look; None for the end of each run.
+    """
+    rows = [
+        {
+            **dict(zip(("dataset", "experiment", "arm"), keys, strict=True)),
+            "iterations": int(runs["iteration"].max()),
+            "accuracy": runs["test_accuracy"].mean(),
+            **dict(zip(("low", "high"), interval(runs["test_accuracy"]), strict=True)),
+            "sd": runs["test_accuracy"].std(),
+            "n": len(runs),
+        }
+        for keys, runs in at(frame, iteration).groupby(["dataset", "experiment", "arm"])
+    ]
+    columns = ["dataset", "experiment", "arm", "iterations", "accuracy", "low", "high", "sd", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Compare two sets of rows seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs."""
+    pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
+    differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
+    low, high = interval(differences)
+    return {"difference": differences.mean(), "low": low, "high": high, "n": len(differences)}
+
+
+def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | None = None) -> pd.DataFrame:
+    """Return the iteration at which each run first reaches an accuracy; NaN where it never does.
+
+    Args:
+        every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
+            at its ends, where training would be stopped, and a lucky evaluation in between proves little.
+    """
+    seen = frame if every is None else frame[frame["iteration"] % every == 0]
+    keys = ["dataset", "experiment", "arm", "seed"]
+    reached = seen[seen["test_accuracy"] >= accuracy].groupby(keys)["iteration"].min()
+    return frame[keys].drop_duplicates().merge(reached.reset_index(), on=keys, how="left")
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Return a frame as a markdown table, every value as `str` has it.
+
+    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
+    | arm | n |
+    |---|---|
+    | fixed | 5 |
+    """
+    rows = [frame.columns, *frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

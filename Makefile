@@ -1,0 +1,31 @@
+# make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
+# make test   set up, then unit tests, doctests and the notebooks
+# make lab    JupyterLab    make data   download CIFAR-10    make check   lint and format
+
+PYTHON ?= python3
+SCALE ?= quick
+BIN := .venv/bin
+
+.PHONY: run test lab data check
+run: .venv/ready
+	@$(BIN)/python -m clr main --scale $(SCALE)
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lab: .venv/ready
+	$(BIN)/jupyter lab notebooks
+
+data: .venv/ready
+	@$(BIN)/python -m clr data
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The mark is written last, so an interrupted installation is made again.
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[notebooks,test]'
+	@touch $@

@@ -1,0 +1,163 @@
+"""What the results say, in tables and sentences: the README's numbers, and the table that a run ends with.
+
+Everything here is made from results on disk, so a test can hold the README to them. `write` renews the README's
+blocks, each between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clr import paths, results
+
+__all__ = ["BLOCKS", "renew", "runs_table"]
+
+CYCLE = 4000  # updates in a cycle of the headline's triangular policy
+
+
+def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
+    """Return one row an arm: experiment, arm, iterations, accuracy with its interval, n, data set, device, seconds."""
+    summary = results.summarise(results.read(results_dir, dataset))
+    made = results.records(results_dir, dataset).groupby(["dataset", "experiment", "arm"])
+    device = made["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
+    seconds = made["provenance.seconds"].mean().round().astype(int).rename("seconds")
+    table = summary.merge(device.reset_index()).merge(seconds.reset_index())
+    table["accuracy"] = [accuracy(row) for row in summary.itertuples()]
+    columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
+    return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
+
+
+def accuracy(row: Any) -> str:
+    """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none."""
+    if row.n < 2:
+        return f"{100 * row.accuracy:.1f} % (one run)"
+    return f"{100 * row.accuracy:.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+
+
+def _headline(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frame = results.read(dataset=dataset, experiment="headline")
+    return frame[frame["arm"] == "fixed"], frame[frame["arm"] == "triangular"]
+
+
+def _datasets() -> list[str]:
+    return sorted(results.read(experiment="headline")["dataset"].unique())
+
+
+def claim() -> str:
+    """Return the headline's finding, one paragraph a data set."""
+    return "\n\n".join(_claim(dataset) for dataset in _datasets()) or "Nothing has been run at full length yet."
+
+
+def _claim(dataset: str) -> str:
+    fixed, triangular = _headline(dataset)
+    if not len(fixed) or not len(triangular):
+        return f"On `{dataset}` only one arm of the headline experiment has finished, so there is nothing to compare yet."
+    end = int(triangular.loc[triangular["iteration"] % CYCLE == 0, "iteration"].max())
+    there, final = (next(results.summarise(*at).itertuples()) for at in ((triangular, end), (fixed,)))
+    text = (
+        f"On `{dataset}`, Caffe's quick net under the triangular policy is at **{accuracy(there)}** after "
+        f"**{end:,}** updates, the end of a cycle (n = {there.n}); under the fixed schedule with its two drops it "
+        f"ends at **{accuracy(final)}** after **{final.iterations:,}** (n = {final.n})."
+    )
+    return f"{text} {_paired(triangular, end, fixed)} {_reached(triangular, final)}"
+
+
+def _paired(triangular: pd.DataFrame, end: int, fixed: pd.DataFrame) -> str:
+    pair = results.compare(results.at(triangular, end), results.at(fixed))
+    points = f"{100 * pair['difference']:+.1f} points"
+    if pair["n"] < 2:
+        return f"With {pair['n']} pair of seeds the difference, {points}, has no interval."
+    return (
+        f"Seed by seed the difference is {points} (95 % interval {100 * pair['low']:+.1f} to "
+        f"{100 * pair['high']:+.1f}, {pair['n']} pairs)."
+    )
+
+
+def _reached(triangular: pd.DataFrame, final: Any) -> str:
+    reached = results.iterations_to_accuracy(triangular, final.accuracy, every=CYCLE)["iteration"]
+    some = reached.dropna().astype(int)
+    if some.empty:
+        return f"At no end of a cycle has it reached the fixed schedule's mean, {100 * final.accuracy:.1f} %."
+    when = f"{some.min():,}" if some.min() == some.max() else f"{some.min():,} to {some.max():,}"
+    return (
+        f"The ends of its cycles first reach the fixed schedule's mean after {when} updates, "
+        f"in {len(some)} of {len(reached)} runs."
+    )
+
+
+def fixed_schedule() -> str:
+    """Return Table 1: the fixed schedule, as the runs recorded it."""
+    stages = _policy("fixed")["stages"]
+    iterations = _config("fixed")["iterations"]
+    ends = [start for start, _ in stages[1:]] + [iterations]
+    rows = [
+        {"iterations": f"{start:,} to {end:,}", "learning rate": f"{policy['lr']:.5f}".rstrip("0")}
+        for (start, policy), end in zip(stages, ends, strict=True)
+    ]
+    return results.markdown_table(pd.DataFrame(rows))
+
+
+def clr_schedule() -> str:
+    """Return Table 2: the cyclical schedule, as the runs recorded it."""
+    policy = _policy("triangular")
+    row = {
+        "policy": policy["policy"], "base_lr": policy["base_lr"], "max_lr": policy["max_lr"],
+        "step size": f"{policy['step_size']:,}", "iterations": f"{_config('triangular')['iterations']:,}",
+    }  # fmt: skip
+    return results.markdown_table(pd.DataFrame([row]))
+
+
+def _config(arm: str) -> dict[str, Any]:
+    from clr.experiments import EXPERIMENTS  # what is asked for; results of anything else are refused when loaded
+
+    return EXPERIMENTS["headline"].arms[arm].to_dict()
+
+
+def _policy(arm: str) -> dict[str, Any]:
+    return _config(arm)["policy"]
+
+
+def fixed_against_clr() -> str:
+    """Return Table 3: both arms at the ends of cycles and at the end, beside what the earlier port reported."""
+    rows = []
+    for dataset in _datasets():
+        for arm, iterations in (("fixed", 70_000), ("triangular", 20_000), ("triangular", 32_000), ("triangular", 35_000)):
+            frame = results.read(dataset=dataset, experiment="headline")
+            for row in results.summarise(frame[frame["arm"] == arm], iterations).itertuples():
+                rows.append([dataset, arm, f"{iterations:,}", accuracy(row), row.n, REPORTED[arm, iterations]])
+    columns = ["data set", "policy", "updates", "accuracy (95 % interval)", "n", "earlier port, `cifar10`, n = 5"]
+    return results.markdown_table(pd.DataFrame(rows, columns=columns))
+
+
+REPORTED = {  # coxy1989/clr, means of five runs without seeds; its README says 76.0 and 76.0, its files this
+    ("fixed", 70_000): "75.9 %",
+    ("triangular", 20_000): "75.9 %",
+    ("triangular", 32_000): "77.2 %",
+    ("triangular", 35_000): "75.3 %",
+}
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "claim": claim,
+    "table-1": fixed_schedule,
+    "table-2": clr_schedule,
+    "table-3": fixed_against_clr,
+}
+
+
+def renew(text: str) -> str:
+    """Return a README with its blocks made anew from the results."""
+    for name, make in BLOCKS.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"README.md must have a block <!-- {name} --> ... <!-- /{name} -->")
+        text = pattern.sub(lambda match: match[1] + make() + match[2], text)
+    return text
+
+
+def write(readme: Path | None = None) -> None:
+    """Renew README.md."""
+    path = readme or paths.home() / "README.md"
+    path.write_text(renew(path.read_text()))

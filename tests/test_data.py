@@ -1,0 +1,254 @@
+"""Data: what is read, what is refused and how it says so."""
+
+import hashlib
+import http.server
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clr import data, paths
+from clr.data import CLASSES, Cifar10, Split, download_cifar10, load_cifar10, synthetic_cifar10
+
+
+@pytest.fixture
+def tiny_folder(tmp_path, monkeypatch):
+    """An image folder of two training pictures and one test picture a class, and a module that expects just that."""
+    monkeypatch.setattr(data, "PER_CLASS", {"train": 2, "test": 1})
+    random = np.random.RandomState(0)
+    for split, count in data.PER_CLASS.items():
+        for name in CLASSES:
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(random.randint(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i}.jpg", quality=95)
+    return tmp_path / "pictures"
+
+
+def test_image_folder_is_read_in_order_of_class_and_name(tiny_folder):
+    loaded = load_cifar10(tiny_folder)
+    assert (loaded.name, len(loaded.train), len(loaded.test)) == ("cifar10-jpeg", 20, 10)
+    assert loaded.train.labels.tolist() == sorted(2 * list(range(10)))
+    with Image.open(tiny_folder / "train" / "bird" / "1.jpg") as picture:
+        assert np.array_equal(loaded.train.images[5], np.asarray(picture).transpose(2, 0, 1))
+    with Image.open(tiny_folder / "test" / "truck" / "0.jpg") as picture:
+        assert np.array_equal(loaded.test.images[9], np.asarray(picture).transpose(2, 0, 1))
+
+
+def test_cached_pictures_equal_decoded_ones(tiny_folder):
+    first = load_cifar10(tiny_folder)
+    (cache,) = (paths.home() / "data" / "cache").iterdir()
+    again = load_cifar10(tiny_folder)
+    assert again.fingerprint == first.fingerprint
+    assert torch.equal(again.train.images, first.train.images)
+    content = bytearray(cache.read_bytes())
+    content[-5000] ^= 1
+    cache.write_bytes(content)
+    assert torch.equal(load_cifar10(tiny_folder).train.images, first.train.images)  # damaged: decoded again
+
+
+def test_fingerprint_is_over_the_bytes_of_the_files(tiny_folder):
+    first = load_cifar10(tiny_folder).fingerprint
+    path = tiny_folder / "test" / "cat" / "0.jpg"
+    path.write_bytes(path.read_bytes() + b"\0")  # the same pixels
+    assert load_cifar10(tiny_folder).fingerprint != first
+
+
+@pytest.mark.parametrize("part", ["train/cat/1.jpg", "test/dog/0.jpg"])
+def test_missing_picture_is_refused(tiny_folder, part):
+    (tiny_folder / part).unlink()
+    folder = str((tiny_folder / part).parent)
+    with pytest.raises(ValueError, match="must hold . pictures, got") as error:
+        load_cifar10(tiny_folder)
+    assert folder in str(error.value)
+
+
+def test_half_unpacked_and_wrong_folders_are_refused(tiny_folder):
+    (tiny_folder / "test").rename(tiny_folder / "kept")
+    with pytest.raises(FileNotFoundError, match="test is missing"):
+        load_cifar10(tiny_folder)
+    (tiny_folder / "kept").rename(tiny_folder / "test")
+    (tiny_folder / "train" / "apple").mkdir()
+    with pytest.raises(ValueError, match=r"must hold the folders airplane, .* got airplane, apple"):
+        load_cifar10(tiny_folder)
+
+
+def test_truncated_and_mis_sized_pictures_are_named(tiny_folder):
+    path = tiny_folder / "train" / "frog" / "0.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ValueError, match=r"frog.0\.jpg is not a picture"):
+        load_cifar10(tiny_folder)
+    Image.new("RGB", (28, 32)).save(path)
+    with pytest.raises(ValueError, match=r"frog.0\.jpg must be 32 x 32, got 28 x 32"):
+        load_cifar10(tiny_folder)
+
+
+def test_png_folder_that_is_not_cifar10_is_refused(tiny_folder):
+    for path in list(tiny_folder.rglob("*.jpg")):
+        with Image.open(path) as picture:
+            picture.save(path.with_suffix(".png"))
+        path.unlink()
+    with pytest.raises(ValueError, match=r"are not CIFAR-10's: channel sums .* expected \(6415714204"):
+        load_cifar10(tiny_folder)
+
+
+def test_nothing_there_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.delenv("CLR_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"make data.*CLR_DATA"):
+        load_cifar10()
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    with pytest.raises(FileNotFoundError, match="cifar-10-python.tar.gz is there but not unpacked"):
+        load_cifar10(tmp_path)
+
+
+def test_original_files_are_checked_one_by_one(tmp_path):
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    with pytest.raises(FileNotFoundError, match="data_batch_1 is missing: half unpacked"):
+        load_cifar10(tmp_path)
+    (base / "data_batch_1").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"data_batch_1 is damaged: its md5 should be c99cafc152244af753f735de768cd75f"):
+        load_cifar10(base)
+
+
+def test_original_files_are_read_through_torchvision(tmp_path, monkeypatch):
+    """Batches in the original's format, with md5s and channel sums exchanged for their own."""
+    from torchvision.datasets import CIFAR10
+
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    pictures = np.random.RandomState(0).randint(0, 256, (60, 3072), np.uint8)
+    for list_name, names in (("train_list", CIFAR10.train_list), ("test_list", CIFAR10.test_list)):
+        entries = []
+        for i, (name, _) in enumerate(names):
+            part = pictures[10 * i : 10 * i + 10] if list_name == "train_list" else pictures[50:]
+            content = pickle.dumps({"data": part, "labels": list(range(10))})
+            (base / name).write_bytes(content)
+            entries.append([name, hashlib.md5(content).hexdigest()])
+        monkeypatch.setattr(CIFAR10, list_name, entries)
+    meta = pickle.dumps({"label_names": list(CLASSES)})
+    (base / "batches.meta").write_bytes(meta)
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": hashlib.md5(meta).hexdigest()})
+
+    with pytest.raises(ValueError, match="are not CIFAR-10's"):
+        load_cifar10(tmp_path)
+    sums = pictures[:50].reshape(50, 3, -1).sum((0, 2), dtype=np.int64)
+    monkeypatch.setattr(data, "CHANNEL_SUMS", tuple(sums.tolist()))
+    loaded = load_cifar10(tmp_path)
+    assert loaded.name == "cifar10"
+    assert np.array_equal(loaded.train.images.reshape(50, -1), pictures[:50])
+    assert loaded.test.labels.tolist() == list(range(10))
+
+
+def test_missing_torchvision_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.datasets", None)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(ImportError, match="pip install torch torchvision"):
+        load_cifar10(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server of one file that knows ranges; it counts the bytes it has sent."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        content, sent, cut = bytes(range(256)) * 1000, [], None
+
+        def do_GET(self):
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            body = self.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            body = body[: self.cut]
+            self.sent.append(len(body))
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield Handler, f"http://127.0.0.1:{httpd.server_port}/file"
+        httpd.shutdown()
+        thread.join()
+
+
+def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
+    handler, url = server
+    handler.cut = 100_000
+    with pytest.raises(ConnectionError, match="ended after 100000 of 256000 bytes; run again"):
+        data._fetch(url, tmp_path / "file", timeout=5)
+    handler.cut = None
+    data._fetch(url, tmp_path / "file", timeout=5)
+    assert (tmp_path / "file").read_bytes() == handler.content
+    assert handler.sent == [100_000, 156_000]
+
+
+def test_download_offline_fails_at_once(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(OSError, match="refused"):
+        download_cifar10(tmp_path)
+
+
+def test_synthetic_is_deterministic_and_learnable_by_its_patterns():
+    first, again = synthetic_cifar10(300, 200), synthetic_cifar10(300, 200)
+    assert first.fingerprint == again.fingerprint == hashlib.sha256(
+        b"".join(t.numpy().tobytes() for s in (again.train, again.test) for t in (s.images, s.labels))
+    ).hexdigest()
+    assert first.fingerprint != synthetic_cifar10(300, 200, seed=1).fingerprint
+    assert (first.name, first.train.images.shape, first.test.images.shape) == ("synthetic", (300, 3, 32, 32), (200, 3, 32, 32))
+    centres = torch.stack([first.train.images[first.train.labels == c].float().median(0).values for c in range(10)])
+    nearest = (first.test.images.float()[:, None] - centres).pow(2).sum((2, 3, 4)).argmin(1)
+    assert 0.65 < (nearest == first.test.labels).float().mean() < 0.9  # a quarter of the labels is drawn anew
+
+
+def test_mean_image_is_that_of_numpy(small):
+    expected = small.train.images.numpy().astype(np.float64).mean(0)
+    assert np.array_equal(small.mean_image.numpy(), expected.astype(np.float32))
+    assert np.allclose(small.channel_means, expected.mean((1, 2)), rtol=1e-7)
+
+
+def test_data_survives_pickling(small):
+    again = pickle.loads(pickle.dumps(small))
+    assert torch.equal(again.train.images, small.train.images)
+    assert (again.name, again.fingerprint) == (small.name, small.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64), r"images must be uint8 \(N, 3, 32, 32\)"),
+        (torch.zeros(2, 3, 28, 28, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"got torch.uint8 \(2, 3, 28"),
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), r"labels must be int64 \(2,\)"),
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 10]), "labels must be 0 to 9, got 0 to 10"),
+    ],
+)
+def test_bad_tensors_are_refused(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        Split(images, labels)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True])
+def test_bad_counts_are_refused(count):
+    with pytest.raises(ValueError, match="train must be a positive integer, got"):
+        synthetic_cifar10(train=count)
+
+
+@pytest.mark.skipif(
+    os.environ.get("CLR_DATA", "synthetic") == "synthetic", reason="CLR_DATA names no copy of CIFAR-10's pictures"
+)
+def test_real_pictures_have_cifar10s_colours():
+    loaded: Cifar10 = load_cifar10()
+    assert loaded.name in ("cifar10", "cifar10-jpeg")
+    assert (len(loaded.train), len(loaded.test)) == (50_000, 10_000)
+    assert torch.allclose(loaded.channel_means, torch.tensor([125.3, 123.0, 113.9]), atol=0.1)
+    assert loaded.train.labels.bincount().tolist() == [5000] * 10

@@ -1,0 +1,144 @@
+"""Experiments: what they are, how they shrink, and that finished runs are loaded and never trained again."""
+
+import json
+
+import joblib
+import pytest
+
+from clr import experiments, paths, results
+from clr.experiments import EXPERIMENTS, configs, results_dir, run
+from clr.policies import Exp, ExpRange, Fixed, Ramp, Stages, Triangular
+from clr.results import ResultError
+
+
+@pytest.fixture
+def trial(monkeypatch):
+    """An experiment of two short arms, in place of the long ones."""
+    base = EXPERIMENTS["headline"].arms["triangular"]
+    import dataclasses
+
+    arms = {
+        "short": dataclasses.replace(base, iterations=4, evaluate_every=2, batch_size=10, test_pictures=20),
+        "long": dataclasses.replace(base, iterations=6, evaluate_every=2, batch_size=10, test_pictures=20),
+    }
+    monkeypatch.setitem(EXPERIMENTS, "trial", experiments.Experiment("trial", "Does it run?", arms, keep_weights=True))
+    full = dataclasses.replace(experiments.SCALES["full"], test_pictures=20)
+    monkeypatch.setitem(experiments.SCALES, "full", full)
+
+
+def test_headline_is_the_published_one():
+    arms = EXPERIMENTS["headline"].arms
+    fixed, triangular = arms["fixed"], arms["triangular"]
+    assert [fixed.policy(k) for k in (0, 59_999, 60_000, 64_999, 65_000)] == [1e-3, 1e-3, 1e-4, 1e-4, 1e-5]
+    assert triangular.policy == Triangular(0.0025, 0.01, 2000)
+    assert (fixed.iterations, triangular.iterations) == (70_000, 35_000)
+    for config in arms.values():
+        assert (config.net, config.pixels, config.init, config.mults) == ("Cifar10Quick", "unit", "torch", False)
+        assert (config.momentum, config.weight_decay, config.batch_size, config.reshuffle) == (0.9, 0.004, 100, True)
+        assert config.evaluate_every == 500
+    ramp = EXPERIMENTS["range-test"].arms["quick-unit"]
+    assert (ramp.policy, ramp.iterations, ramp.evaluate_every) == (Ramp(0.001, 0.04, 4000), 4000, 100)
+
+
+def test_shrunk_policies_pass_through_the_same_rates():
+    policies = [
+        Triangular(0.1, 0.9, 2000),
+        ExpRange(0.1, 0.9, 2000, 0.9999),
+        Exp(0.1, 0.9999),
+        Ramp(0.0, 1.0, 4000),
+        Stages({0: Fixed(0.1), 60_000: Triangular(0.1, 0.9, 50)}),
+    ]
+    for policy in policies:
+        small = experiments._shrunk(policy, 25)
+        for k in (0, 25, 1000, 40_000, 60_000, 60_050):
+            assert small(k // 25) == pytest.approx(policy(k), rel=1e-9)
+
+
+def test_scales_keep_the_shape():
+    quick, tiny = configs("headline", scale="quick"), configs("headline", scale="tiny")
+    assert len(quick) == 6
+    assert {config.iterations for config in quick.values()} == {2800, 1400}
+    assert {config.iterations for config in tiny.values()} == {70, 35}
+    assert quick["fixed", 0].policy == Stages({0: Fixed(0.001), 2400: Fixed(0.0001), 2600: Fixed(0.00001)})
+    assert quick["triangular", 2].policy.step_size == 80
+    assert {config.test_pictures for config in quick.values()} == {2000}
+    assert {seed: config.seed for (_, seed), config in quick.items()} == {0: 0, 1: 1, 2: 2}
+
+
+def test_runs_are_kept_apart_by_data_set_and_scale():
+    home = paths.home()
+    assert results_dir("cifar10", "full") == results_dir("cifar10-jpeg", "full") == home / "results"
+    assert results_dir("cifar10", "quick") == home / "runs" / "cifar10-quick" / "results"
+    assert results_dir("synthetic", "full") == home / "runs" / "synthetic-full" / "results"
+
+
+def test_finished_runs_are_loaded_and_missing_ones_trained(trial, small, tmp_path):
+    first = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    assert first.groupby("arm")["iteration"].apply(list).to_dict() == {"long": [2, 4, 6], "short": [2, 4]}
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-0.*")}
+    both = run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path)
+    assert both["seed"].unique().tolist() == [0, 1]
+    assert stamps == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-0.*")}
+    assert sorted({path.name for path in tmp_path.rglob("seed*")}) == [
+        "seed-0.csv", "seed-0.json", "seed-0.safetensors", "seed-1.csv", "seed-1.json",
+    ]  # fmt: skip
+    assert not list(tmp_path.rglob(".*"))
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, rerun=True)
+    assert all(path.stat().st_mtime_ns > stamp for path, stamp in stamps.items())
+
+
+def test_kept_weights_are_those_of_the_last_update(trial, small, tmp_path):
+    from safetensors.torch import load_file
+
+    from clr.nets import Cifar10Quick
+    from clr.training import Batches
+
+    frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    net = Cifar10Quick()
+    net.load_state_dict(load_file(tmp_path / "synthetic" / "trial" / "long" / "seed-0.safetensors"))
+    seen = Batches(small, configs("trial", 1)["long", 0], "cpu").test(net)
+    assert seen["test_loss"] == pytest.approx(frame[frame["arm"] == "long"].iloc[-1]["test_loss"], rel=1e-5)
+
+
+def test_result_of_another_config_or_data_set_is_refused_before_training(trial, small, tmp_path):
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    path = tmp_path / "synthetic" / "trial" / "long" / "seed-0.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"config": record["config"] | {"momentum": 0.5}}))
+    with pytest.raises(ResultError, match=r"config.momentum is 0.5, asked for 0.9"):
+        run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path)
+    path.write_text(json.dumps(record | {"data": {"name": "synthetic", "fingerprint": "other"}}))
+    with pytest.raises(ResultError, match=r"data.fingerprint is 'other', asked for"):
+        run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path)
+    assert not (tmp_path / "synthetic" / "trial" / "long" / "seed-1.csv").exists()
+
+
+def test_records_say_what_was_run_and_how(trial, small, tmp_path):
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    record = results.records(tmp_path).iloc[0]
+    assert record["data.fingerprint"] == small.fingerprint
+    assert record["config.policy.policy"] == "Triangular"
+    for name in ("device", "threads", "torch", "numpy", "python", "commit", "seconds"):
+        assert f"provenance.{name}" in record
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
+    alone = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path / "alone")
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        beside = run("trial", 1, data=small, results_dir=tmp_path / "beside")
+    assert alone.equals(beside)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "headlines"}, "name must be one of headline, .* got 'headlines'"),
+        ({"scale": "huge"}, "scale must be one of full, quick, tiny, got 'huge'"),
+        ({"seeds": 0}, "seeds must be a positive integer, got 0"),
+        ({"seeds": 1.5}, r"seeds must be a positive integer, got 1\.5"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        configs(**({"name": "headline"} | arguments))

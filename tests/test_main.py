@@ -1,0 +1,83 @@
+"""The command line, in this process; and what the repository's other files promise."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from clr import experiments
+from clr.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    """The stand-in, small, wherever data is loaded."""
+    from clr import data
+
+    monkeypatch.setenv("CLR_DATA", "synthetic")
+    monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
+
+
+def test_run_list_and_table(tiny_data, capsys):
+    assert main(["run", "range-test", "--scale", "tiny", "--seeds", "1", "--n-jobs", "1"]) == 0
+    assert main(["list", "--scale", "tiny"]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"synthetic\s+range-test\s+quick-unit\s+4\s+1 of 2 seeds", listed)
+    assert main(["table", "--scale", "tiny"]) == 0
+    assert re.search(r"range-test\s+quick-unit\s+4\s+[\d.]+ % \(one run\)\s+1\s+synthetic", capsys.readouterr().out)
+
+
+def test_mistakes_are_said_in_one_line(tiny_data, capsys):
+    assert main(["run", "headlines"]) == 1
+    assert main(["run"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].startswith("clr: name must be one of headline")
+    assert errors[1].startswith("clr: name an experiment, or --all")
+
+
+def test_missing_data_is_said_in_one_line(monkeypatch, capsys):
+    monkeypatch.delenv("CLR_DATA", raising=False)
+    assert main(["run", "headline"]) == 1
+    assert "no CIFAR-10 in" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_said_and_has_its_exit_status(tiny_data, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "run", interrupted)
+    assert main(["run", "headline", "--scale", "tiny"]) == 130
+    assert "Nothing finished is lost" in capsys.readouterr().err
+
+
+def test_environment_yml_holds_what_pyproject_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = (ROOT / "environment.yml").read_text()
+    assert f"python {project['requires-python']}" in environment
+    extras = re.search(r"-e \.\[(.*)\]", environment)[1].split(",")
+    assert set(extras) <= set(project["optional-dependencies"])
+
+
+def test_lock_holds_names_and_versions_only():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements.lock").read_text().split()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line) for line in lines)
+    locked = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    assert {re.match(r"[\w-]+", name)[0] for name in wanted} <= locked
+
+
+def test_ci_files_call_make_test():
+    assert "make test" in (ROOT / ".circleci" / "config.yml").read_text()
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+
+
+def test_import_is_lazy():
+    heavy = "torch", "numpy", "pandas", "matplotlib"
+    code = f"import sys, clr; print([name for name in {heavy!r} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

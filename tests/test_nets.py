@@ -1,0 +1,355 @@
+"""The nets against real Caffe's numbers, their prototxts' settings, and plain loops."""
+
+import math
+
+import golden_data as golden
+import numpy as np
+import pytest
+import torch
+from golden_data import NETS
+from torch import nn
+from torch.nn import functional as F
+
+from clr.nets import CaffeBatchNorm, Cifar10Quick, WithinChannelLRN, _window_mean
+from clr.optim import CaffeSGD
+from clr.policies import Triangular
+
+every_net = pytest.mark.parametrize("name", NETS)
+every_layout = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+
+
+@pytest.fixture(scope="module")
+def small_batches():
+    images, labels = golden.small_pictures()
+    assert golden.small("")["images_sum"] == images.sum(dtype=np.int64)
+    assert golden.small("")["labels_sum"] == labels.sum()
+    return golden.batches(images, labels)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    arrays = golden.load("batches")
+    return golden.batches(arrays["images"], arrays["labels"])
+
+
+def make(name, blobs, layout=torch.contiguous_format, dtype=torch.float32):
+    net = NETS[name]().to(dtype, memory_format=layout)
+    golden.set_blobs(net, blobs)
+    return net
+
+
+def layers(net, x):
+    """Return the output of every layer, by its name."""
+    return {name: (x := layer(x)) for name, layer in net.named_children()}
+
+
+def assert_norm_and_first_16(tensor, expected, norm, entries):
+    theirs, first = expected[0], expected[1:]
+    assert tensor.norm().item() == pytest.approx(theirs, rel=norm)
+    assert np.abs(tensor.detach().flatten()[:16].numpy() - first).max() <= entries * theirs
+
+
+# Against real Caffe: small.npz, to 5 times the agreement that was reached when it was made
+
+
+@every_net
+def test_first_pass_agrees_with_caffe(name, small_batches):
+    net = NETS[name]()
+    golden.set_blobs(net, golden.small_weights(net))
+    caffe, (x, labels) = golden.small(f"{name}/"), small_batches[0]
+
+    scores = net(x)
+    loss = F.cross_entropy(scores, labels)
+    loss.backward()
+
+    assert golden.distance(scores, caffe["logits"]) <= 5 * 4e-7
+    assert loss.item() == pytest.approx(caffe["loss0"], abs=5 * 1.4e-5)
+    for parameter, w in net.named_parameters():
+        assert_norm_and_first_16(w.grad, caffe[f"grad/{golden.blob(parameter)}"], norm=5e-6, entries=5e-6)
+    for key, value in golden.bn_blobs(net).items():
+        assert golden.distance(value, caffe[f"bnstate1/{key}"]) <= 5e-6
+
+
+@every_net
+def test_twenty_updates_at_a_moving_rate_agree_with_caffe(name, small_batches):
+    net = NETS[name]()
+    golden.set_blobs(net, golden.small_weights(net))
+    caffe = golden.small(f"{name}/")
+    rates = Triangular(caffe["base_lr"], caffe["max_lr"], caffe["stepsize"])(np.arange(20))
+    assert rates == pytest.approx(caffe["lr"], rel=1e-6)
+
+    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), small_batches, rates)
+
+    assert losses == pytest.approx(caffe["loss"], abs=5 * 1.4e-5)
+    for parameter, w in net.named_parameters():
+        assert_norm_and_first_16(w, caffe[f"final/{golden.blob(parameter)}"], norm=5 * 5e-8, entries=5e-6)
+    for key, value in golden.bn_blobs(net).items():
+        assert golden.distance(value, caffe[f"bnstate20/{key}"]) <= 5e-6
+
+
+@every_net
+def test_torchs_sgd_leaves_caffes_path_within_five_updates(name, small_batches):
+    net = NETS[name]()
+    golden.set_blobs(net, golden.small_weights(net))
+    caffe = golden.small(f"{name}/")
+    sgd = torch.optim.SGD(net.param_groups(), lr=1.0, momentum=0.9)
+    losses = golden.train(net, sgd, small_batches, caffe["lr"][:5])
+    assert np.abs(losses - caffe["loss"][:5]).max() > 0.01  # CaffeSGD: 2e-6
+
+
+# Against real Caffe: the folder that CLR_GOLDEN names
+
+
+@every_layout
+@pytest.mark.parametrize("phase", ["test", "train"])
+@pytest.mark.parametrize("weights", ["init", "trained"])
+@every_net
+def test_every_layer_agrees_with_caffe(name, weights, phase, layout, batches):
+    forward = golden.load(f"{name}_forward")
+    caffe = golden.part(forward, f"{weights}_{phase}/") or golden.part(forward, f"{weights}_test/")
+    net = make(name, trained_or_init(name, weights), layout).train(phase == "train")
+    x, labels = batches[0]
+    # torch sums a batch norm's statistics less exactly in channels_last
+    limit = 2e-5 if name == "full_sigmoid_bn" and layout is torch.channels_last else 5e-6
+
+    with torch.no_grad():
+        outputs = layers(net, x.to(memory_format=layout))
+    loss, accuracy = F.cross_entropy(outputs["ip2" if name == "quick" else "ip1"], labels), caffe.pop("accuracy", None)
+    assert loss.item() == pytest.approx(caffe.pop("loss"), rel=5e-6)
+    if accuracy is not None:
+        assert (list(outputs.values())[-1].argmax(1) == labels).float().mean().item() == pytest.approx(accuracy)
+    for layer, expected in caffe.items():  # of the 4-D outputs it keeps the first two pictures
+        assert golden.distance(outputs.pop(layer.lower())[: len(expected)], expected) <= limit, layer
+    assert list(outputs) == ["flatten"]  # nothing else is left unchecked
+    for key, value in golden.part(forward, f"{weights}_train_bnstate/").items() if phase == "train" else ():
+        assert golden.distance(golden.bn_blobs(net)[key], value) <= limit, key
+
+
+@pytest.mark.parametrize(("weights", "dtype", "limit"), [
+    ("init", torch.float32, 1e-3), ("trained", torch.float32, 1e-3), ("trained", torch.float64, 5e-6),
+])  # fmt: skip
+@every_net
+def test_every_gradient_agrees_with_caffe(name, weights, dtype, limit, batches):
+    caffe = golden.part(golden.load(f"{name}_grads"), f"{weights}/")
+    net = make(name, trained_or_init(name, weights), dtype=dtype)
+    x, labels = batches[0]
+    loss = F.cross_entropy(net(x.to(dtype)), labels)
+    loss.backward()
+    assert loss.item() == pytest.approx(caffe["loss"], rel=5e-6)
+    for parameter, w in net.named_parameters():
+        assert golden.distance(w.grad, caffe[golden.blob(parameter)]) <= limit, parameter
+
+
+@pytest.mark.parametrize(("name", "run", "limits"), [
+    ("quick", "restart", {10: 1e-4}),
+    ("quick", "fixed", {10: 5 * 8e-5, 25: 5 * 2e-3}),
+    ("quick", "tri", {10: 5 * 4e-4, 25: 5 * 0.033}),
+    ("full", "fixed", {10: 5 * 3e-6, 25: 5 * 6e-6}),
+    ("full", "tri", {10: 5 * 1.4e-6, 25: 5 * 5e-5}),
+    ("full_sigmoid", "restart", {10: 1e-4}),
+    ("full_sigmoid", "fixed", {10: 5 * 1e-6, 25: 5 * 1e-6}),
+    ("full_sigmoid_bn", "fixed", {10: 5 * 1e-6, 25: 5 * 1e-6}),
+])  # fmt: skip
+def test_losses_follow_caffes_solver(name, run, limits, batches):
+    caffe = golden.load(f"{name}_traj_{run}")
+    net = make(name, trained_or_init(name, "trained" if run == "restart" else "init"), torch.channels_last)
+    data = [(x.to(memory_format=torch.channels_last), labels) for x, labels in batches]
+    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, caffe["lr"][: max(limits)])
+    for n, limit in limits.items():
+        assert np.abs(losses[:n] - caffe["loss"][:n]).max() <= limit, n
+
+
+def trained_or_init(name, weights):
+    if weights == "init":
+        return golden.load(f"{name}_init")
+    return golden.part(golden.load(f"{name}_traj_fixed"), "final/")
+
+
+# What the prototxts say
+
+LAYERS = {
+    "quick": "conv1 pool1 relu1 conv2 relu2 pool2 conv3 relu3 pool3 flatten ip1 ip2",
+    "full": "conv1 pool1 relu1 norm1 conv2 relu2 pool2 norm2 conv3 relu3 pool3 flatten ip1",
+    "full_sigmoid": "conv1 pool1 sigmoid1 conv2 sigmoid2 pool2 conv3 sigmoid3 pool3 flatten ip1",
+    "full_sigmoid_bn": "conv1 pool1 bn1 sigmoid1 conv2 bn2 sigmoid2 pool2 conv3 bn3 sigmoid3 pool3 flatten ip1",
+}
+GROUPS = {  # weight / bias: std of the weight's filler, lr_mult, decay_mult
+    "quick": {"conv1": (1e-4, "1/2", "1/1"), "conv2": (0.01, "1/2", "1/1"), "conv3": (0.01, "1/2", "1/1"),
+              "ip1": (0.1, "1/2", "1/1"), "ip2": (0.1, "1/2", "1/1")},
+    "full": {"conv1": (1e-4, "1/2", "1/1"), "conv2": (0.01, "1/2", "1/1"), "conv3": (0.01, "1/1", "1/1"),
+             "ip1": (0.01, "1/2", "250/0")},
+    "full_sigmoid": {"conv1": (1e-4, "1/2", "1/1"), "conv2": (0.01, "1/2", "1/1"), "conv3": (0.01, "1/1", "1/1"),
+                     "ip1": (0.01, "1/2", "0/0")},
+    "full_sigmoid_bn": {"conv1": (1e-4, "1", "1"), "conv2": (0.01, "1", "1"), "conv3": (0.01, "1", "1"),
+                        "ip1": (0.01, "1/1", "1/0")},
+}  # fmt: skip
+
+
+def blobs_of(name):
+    """Yield the name, filler's std, lr_mult and decay_mult of every parameter, in order."""
+    for layer, (std, lr_mults, decay_mults) in GROUPS[name].items():
+        mults = zip(lr_mults.split("/"), decay_mults.split("/"), strict=True)
+        for kind, filler, (lr_mult, decay_mult) in zip(("weight", "bias"), (std, 0), mults, strict=False):
+            yield f"{layer}.{kind}", filler, float(lr_mult), float(decay_mult)
+
+
+@every_net
+def test_layers_are_the_prototxts_and_pooling_rounds_up(name):
+    net = NETS[name]().eval()
+    shapes = {layer: tuple(output.shape[1:]) for layer, output in layers(net, torch.zeros(1, 3, 32, 32)).items()}
+    assert list(shapes) == LAYERS[name].split()
+    assert [shapes[k] for k in ("conv1", "pool1", "conv2", "pool2", "conv3", "pool3", "flatten")] == [
+        (32, 32, 32), (32, 16, 16), (32, 16, 16), (32, 8, 8), (64, 8, 8), (64, 4, 4), (1024,),
+    ]  # fmt: skip
+    assert list(shapes.values())[-1] == (10,)
+
+
+@pytest.mark.parametrize(("name", "count"), [*zip(NETS, (145_578, 89_578, 89_578, 89_450), strict=True)])
+def test_parameters_are_counted_and_named_as_in_caffe(name, count):
+    net = NETS[name]()
+    assert sum(w.numel() for w in net.parameters()) == count
+    assert [parameter for parameter, _ in net.named_parameters()] == [row[0] for row in blobs_of(name)]
+
+
+@every_net
+def test_param_groups_are_the_prototxts(name):
+    net, own = NETS[name](), 0.004 if name in ("quick", "full") else 0.0
+    for weight_decay in (None, 0.1):
+        groups, decay = net.param_groups(weight_decay), own if weight_decay is None else weight_decay
+        for group, (parameter, _, lr_mult, decay_mult) in zip(groups, blobs_of(name), strict=True):
+            assert group == {
+                "params": [net.get_parameter(parameter)], "name": parameter,
+                "lr_mult": lr_mult, "weight_decay": decay * decay_mult,
+            }  # fmt: skip
+    for group in net.param_groups(0.1, mults=False):
+        assert (group["lr_mult"], group["weight_decay"]) == (1, 0.1)
+
+
+@every_net
+def test_caffes_fillers_are_gaussian_with_zero_biases(name):
+    net = NETS[name](generator=torch.Generator().manual_seed(0))
+    for parameter, std, _, _ in blobs_of(name):
+        w = net.get_parameter(parameter).detach()
+        n = w.numel()
+        assert w.std().item() == pytest.approx(std, rel=4 / math.sqrt(2 * n))
+        assert abs(w.mean().item()) <= 4 * std / math.sqrt(n)
+        assert w.abs().max().item() >= 2.5 * std  # a uniform draw of this std ends at 1.73
+
+
+@every_net
+def test_torch_init_draws_what_torchs_own_layers_draw(name):
+    net = NETS[name]("torch", torch.Generator().manual_seed(5))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for layer in net:
+            if isinstance(layer, nn.Conv2d):
+                own = nn.Conv2d(layer.in_channels, layer.out_channels, 5, bias=layer.bias is not None)
+            elif isinstance(layer, nn.Linear):
+                own = nn.Linear(layer.in_features, layer.out_features)
+            else:
+                continue
+            torch.testing.assert_close(dict(layer.named_parameters()), dict(own.named_parameters()))
+
+
+@pytest.mark.parametrize("init", ["caffe", "torch"])
+@every_net
+def test_weights_come_from_the_generator_alone(name, init):
+    before = torch.get_rng_state()
+    first, same, other = (NETS[name](init, torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not torch.equal(first["ip1.weight"], other["ip1.weight"])
+
+
+@pytest.mark.parametrize(("call", "error", "match"), [
+    (lambda: Cifar10Quick("xavier"), ValueError, 'init must be "caffe" or "torch", got \'xavier\''),
+    (lambda: Cifar10Quick(generator=3), TypeError, "generator"),
+    (lambda: Cifar10Quick().param_groups(-0.1), ValueError, "weight_decay must be a finite number >= 0, got -0.1"),
+    (lambda: Cifar10Quick().param_groups(math.nan), ValueError, "weight_decay .* got nan"),
+    (lambda: Cifar10Quick().param_groups("0.1"), TypeError, "weight_decay must be a number, got '0.1'"),
+    (lambda: WithinChannelLRN(size=4), ValueError, "size must be a positive odd integer, got 4"),
+    (lambda: WithinChannelLRN(size=2.5), ValueError, "size .* got 2.5"),
+    (lambda: WithinChannelLRN(size=-1), ValueError, "size .* got -1"),
+    (lambda: WithinChannelLRN(alpha=-1.0), ValueError, "alpha must be a finite number >= 0, got -1.0"),
+    (lambda: WithinChannelLRN(beta=math.inf), ValueError, "beta .* got inf"),
+])  # fmt: skip
+def test_bad_arguments_are_named(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
+
+
+# The layers that torch does not have, or has otherwise, against plain loops
+
+
+def looped_lrn(x, size, alpha, beta):
+    out, reach = torch.empty_like(x), size // 2
+    for i in range(x.shape[2]):
+        for j in range(x.shape[3]):
+            window = x[:, :, max(i - reach, 0) : i + reach + 1, max(j - reach, 0) : j + reach + 1]
+            out[:, :, i, j] = x[:, :, i, j] / (1 + alpha * (window**2).sum((2, 3)) / size**2) ** beta
+    return out
+
+
+@every_layout
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("size", [1, 3, 5, 11])  # the last is wider than the picture
+def test_lrn_and_its_gradient_agree_with_a_loop(size, beta, layout):
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    x = x.to(memory_format=layout).requires_grad_()
+    lrn = WithinChannelLRN(size, alpha=2.0, beta=beta)
+    torch.testing.assert_close(lrn(x), looped_lrn(x, size, 2.0, beta))
+    torch.testing.assert_close(_window_mean(x, size), F.avg_pool2d(x, size, 1, size // 2))  # the way off the CPU
+    assert torch.autograd.gradcheck(lrn, x)
+
+
+def test_lrn_refuses_a_second_derivative():
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="create_graph must be False"):
+        torch.autograd.grad(WithinChannelLRN()(x).sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize(("layer", "reduce"), [("pool1", torch.amax), ("pool2", torch.mean)])
+@pytest.mark.parametrize("side", [4, 5, 8])
+def test_pools_clip_their_windows_at_the_border(layer, reduce, side):
+    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(side))
+    starts = range(0, side - 1, 2)  # Caffe: ceil((side - 3) / 2) + 1 windows
+    rows = [torch.stack([reduce(x[:, :, i : i + 3, j : j + 3], (2, 3)) for j in starts], -1) for i in starts]
+    torch.testing.assert_close(getattr(Cifar10Quick(), layer)(x), torch.stack(rows, -2))
+
+
+def test_max_pool_sends_a_ties_gradient_to_the_first():
+    x = torch.zeros(1, 1, 5, 5, requires_grad=True)
+    Cifar10Quick().pool1(x).sum().backward()
+    assert x.grad.nonzero()[:, 2:].tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
+
+
+def test_batch_norm_keeps_caffes_sums():
+    norm = CaffeBatchNorm(3).double()
+    x = torch.randn(3, 10, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(norm.eval()(x[0]), x[0] / math.sqrt(1e-5))  # before any batch: mean 0, variance 0
+
+    S, V, f = torch.zeros(3), torch.zeros(3), torch.zeros(())
+    for batch in x:
+        S = 0.999 * S + batch.mean((0, 2, 3))
+        V = 0.999 * V + batch.var((0, 2, 3), unbiased=True)
+        f = 0.999 * f + 1
+        mean, var = batch.mean((0, 2, 3), keepdim=True), batch.var((0, 2, 3), unbiased=False, keepdim=True)
+        torch.testing.assert_close(norm.train()(batch), (batch - mean) / (var + 1e-5).sqrt())
+
+    kept = torch.cat([norm.running_mean, norm.running_var, norm.weight.view(1)])
+    torch.testing.assert_close(kept, 0.001 * torch.cat([S, V, f.view(1)]), check_dtype=False)
+    mean, var = (S / f).view(3, 1, 1), (V / f).view(3, 1, 1)
+    torch.testing.assert_close(norm.eval()(x[0]), (x[0] - mean) / (var + 1e-5).sqrt())
+
+
+@every_net
+def test_no_value_is_read_back_from_the_device(name):  # a CUDA graph could not capture that
+    net = NETS[name]().to("meta")  # reading a meta tensor's value is an error
+    optimizer = CaffeSGD(net.param_groups(), lr=1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(0.1, device="meta")
+    for _ in range(2):
+        optimizer.zero_grad()
+        x, labels = torch.zeros(4, 3, 32, 32, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
+        F.cross_entropy(net(x), labels).backward()
+        optimizer.step()

@@ -1,0 +1,114 @@
+"""Results: what is written is what is read, damage is said, and the statistics are scipy's."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from clr import results
+from clr.results import ResultError
+
+RECORD = {"config": {"seed": 0, "iterations": 2, "policy": {"lr": 0.1}}, "data": {"name": "toy"}, "diverged": False}
+ROWS = [
+    {"iteration": 1, "lr": 0.1, "train_loss": 1 / 3, "test_loss": 2.5, "test_accuracy": 0.1},
+    {"iteration": 2, "lr": 1e-17, "train_loss": 0.25, "test_loss": float("nan"), "test_accuracy": 0.3},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    results.save(tmp_path / "toy" / "trial" / "fixed", 0, ROWS, RECORD)
+    return tmp_path / "toy" / "trial" / "fixed"
+
+
+def frame(accuracies: dict[str, list[list[float]]]) -> pd.DataFrame:
+    """Make runs of {arm: [a seed's accuracies at 10, 20, ...]}."""
+    rows = [
+        {"dataset": "toy", "experiment": "trial", "arm": arm, "seed": seed, "iteration": 10 * i + 10, "test_accuracy": a}
+        for arm, seeds in accuracies.items()
+        for seed, curve in enumerate(seeds)
+        for i, a in enumerate(curve)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_what_is_read_is_what_was_written(folder):
+    rows, record = results.load(folder, 0, {"config": RECORD["config"], "data": {"name": "toy"}})
+    pd.testing.assert_frame_equal(rows, pd.DataFrame(ROWS), check_exact=True)
+    assert record["config"] == RECORD["config"]
+    tidy = results.read(folder.parents[2])
+    assert tidy.loc[0, ["dataset", "experiment", "arm", "seed"]].tolist() == ["toy", "trial", "fixed", 0]
+    assert results.records(folder.parents[2]).loc[0, "config.iterations"] == 2
+
+
+def test_nothing_but_the_two_files_is_left(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["seed-0.csv", "seed-0.json"]
+
+
+def test_a_run_without_record_has_not_finished(folder):
+    assert results.load(folder, 1) is None
+    (folder / "seed-0.json").unlink()
+    assert results.load(folder, 0) is None
+    assert results.read(folder.parents[2]).empty
+
+
+def test_another_run_is_refused_with_the_differing_field(folder):
+    with pytest.raises(ResultError, match=r"seed-0.json holds another run: config.policy.lr is 0.1, asked for 0.2"):
+        results.load(folder, 0, {"config": RECORD["config"] | {"policy": {"lr": 0.2}}})
+    with pytest.raises(ResultError, match="data.name is 'toy', asked for 'other'"):
+        results.load(folder, 0, {"data": {"name": "other"}})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda csv, record: csv.write_text(csv.read_text().replace("0.3", "0.9")), r"seed-0.csv was changed after"),
+        (lambda csv, record: csv.write_bytes(csv.read_bytes()[:-9]), r"seed-0.csv was changed after"),
+        (lambda csv, record: csv.unlink(), "seed-0.csv is missing"),
+        (lambda csv, record: record.write_text(record.read_text()[:50]), r"seed-0.json is damaged"),
+        (lambda csv, record: record.write_text(json.dumps({"format": 99})), "must have format 1, got 99"),
+    ],
+)
+def test_damage_is_said_and_nothing_overwritten(folder, damage, message):
+    damage(folder / "seed-0.csv", folder / "seed-0.json")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ResultError, match=message):
+        results.load(folder, 0)
+    with pytest.raises(ResultError, match=message):
+        results.read(folder.parents[2])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_interval_is_scipys_t_interval():
+    values = [0.74, 0.75, 0.77, 0.71, 0.76]
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert results.interval(values) == pytest.approx((low, high), rel=1e-12)
+    assert np.isnan(results.interval([0.7])).all()
+
+
+def test_summary_looks_at_the_end_or_where_it_is_told():
+    runs = frame({"a": [[0.1, 0.5], [0.2, 0.7]], "b": [[0.3, 0.4, 0.9]]})
+    end = results.summarise(runs).set_index("arm")
+    assert end["accuracy"].tolist() == pytest.approx([0.6, 0.9])
+    assert end["iterations"].tolist() == [20, 30]
+    assert end["n"].tolist() == [2, 1]
+    assert np.isnan(end.loc["b", "low"])
+    assert results.summarise(runs, 10)["accuracy"].tolist() == pytest.approx([0.15, 0.3])
+
+
+def test_comparison_is_scipys_paired_one():
+    runs = frame({"a": [[0.5], [0.7], [0.9]], "b": [[0.4], [0.65], [0.7]], "c": [[0.1]]})
+    a, b, c = (runs[runs["arm"] == arm] for arm in "abc")
+    got = results.compare(a, b)
+    expected = stats.ttest_rel(a["test_accuracy"], b["test_accuracy"]).confidence_interval()
+    assert (got["low"], got["high"], got["n"]) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
+    assert results.compare(a, c)["n"] == 1
+
+
+def test_iterations_to_accuracy_at_any_row_or_at_cycle_ends():
+    runs = frame({"a": [[0.1, 0.6, 0.4, 0.7], [0.1, 0.1, 0.1, 0.1]]})
+    assert results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[0] == 20
+    assert results.iterations_to_accuracy(runs, 0.5, every=40)["iteration"].tolist()[0] == 40
+    assert np.isnan(results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[1])

@@ -1,0 +1,222 @@
+"""Training: the loop, what a run is made of, and that an interrupted run ends as an undisturbed one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from clr import training
+from clr.nets import Cifar10Quick
+from clr.policies import Fixed, Stages, Triangular
+from clr.training import Batches, RunConfig, loop, train
+
+CONFIG = RunConfig(
+    net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
+    mults=False, weight_decay=0.004, reshuffle=True, evaluate_every=3, test_pictures=100,
+)  # fmt: skip
+
+
+def changed(**values):
+    return dataclasses.replace(CONFIG, **values)
+
+
+def assert_same(first, second):
+    assert first.rows == second.rows
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+def test_loop_updates_with_every_rate_and_evaluates_at_exact_iterations_and_at_the_end():
+    seen = []
+    rates = [0.1 * k for k in range(8)]
+    evaluations = list(loop(lambda k, rate: seen.append((k, rate)), rates, lambda: len(seen), every=3))
+    assert seen == list(enumerate(rates))
+    assert evaluations == [(3, rates[2], 3), (6, rates[5], 6), (8, rates[7], 8)]
+    assert [n for n, _, _ in loop(lambda k, rate: None, rates, lambda: None, every=3, start=3)] == [6, 8]
+
+
+def test_rows_hold_the_rates_that_were_used(small):
+    run = train(CONFIG, small)
+    assert [row["iteration"] for row in run.rows] == [3, 6, 8]
+    assert [row["lr"] for row in run.rows] == [CONFIG.policy(2), CONFIG.policy(5), CONFIG.policy(7)]
+    assert not run.diverged
+
+
+def test_run_equals_a_plain_loop_written_with_torch_alone(small):
+    """Same batches and rates; velocity as in Caffe, written out; default memory layout."""
+    net = Cifar10Quick("torch", torch.Generator().manual_seed(0))
+    velocity = [torch.zeros_like(w) for w in net.parameters()]
+    mean = small.train.images.double().mean((0, 2, 3)).float().view(3, 1, 1)
+    losses = []
+    for k in range(8):
+        order = np.random.RandomState([0, 0]).permutation(1000)[20 * k : 20 * k + 20]
+        pictures = (small.train.images[order].float() - mean) / 255
+        loss = F.cross_entropy(net(pictures), small.train.labels[order])
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        losses.append(loss.item())
+        with torch.no_grad():
+            for w, v, gradient in zip(net.parameters(), velocity, gradients, strict=True):
+                v.mul_(0.9).add_(gradient + 0.004 * w, alpha=CONFIG.policy(k))
+                w.sub_(v)
+    with torch.no_grad():
+        scores = net((small.test.images[:100].float() - mean) / 255)
+    run = train(CONFIG, small)
+    expected = [np.mean(losses[:3]), np.mean(losses[3:6]), np.mean(losses[6:])]
+    assert [row["train_loss"] for row in run.rows] == pytest.approx(expected, rel=1e-5)
+    assert run.rows[-1]["test_loss"] == pytest.approx(F.cross_entropy(scores, small.test.labels[:100]).item(), rel=1e-5)
+    assert run.rows[-1]["test_accuracy"] == (scores.argmax(1) == small.test.labels[:100]).sum().item() / 100
+    for name, w in net.named_parameters():
+        assert torch.allclose(run.weights[name], w, rtol=1e-4, atol=1e-6)
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(small):
+    first = train(CONFIG, small)
+    assert_same(first, train(CONFIG, small))
+    assert first.rows != train(changed(seed=1), small).rows
+
+
+def test_a_run_neither_uses_nor_moves_the_global_random_state(small):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    first = train(CONFIG, small)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    torch.manual_seed(2)
+    assert_same(first, train(CONFIG, small))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("net", ["Cifar10Quick", "Cifar10FullSigmoidBN"])
+@pytest.mark.parametrize("after", [3, 6])
+def test_interrupted_run_goes_on_bit_for_bit(small, tmp_path, monkeypatch, net, after):
+    config = changed(net=net, mults=True, weight_decay=None)
+    whole = train(config, small)
+    clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    saved = []
+    checkpoint = tmp_path / "run.checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(training, "_save_checkpoint", saving(training._save_checkpoint, saved, after))
+        train(config, small, checkpoint=checkpoint)
+    assert saved[-1] == after
+    resumed = []
+    assert_same(train(config, small, checkpoint=checkpoint, progress=resumed.append), whole)
+    assert resumed[0] > after
+
+
+def saving(save, saved, after):
+    def save_then_stop(path, rows, *rest):
+        save(path, rows, *rest)
+        saved.append(rows[-1]["iteration"])
+        if saved[-1] >= after:
+            raise Stop
+
+    return save_then_stop
+
+
+def test_resume_restores_the_memory_format(small, tmp_path):
+    net = training._net(CONFIG, "cpu")
+    optimizer = training._optimizer(CONFIG, net)
+    net(torch.zeros(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    training._save_checkpoint(tmp_path / "c", [{"iteration": 1}], 0.0, net, optimizer)
+    again = training._net(CONFIG, "cpu")
+    optimizer_again = training._optimizer(CONFIG, again)
+    training._resume(tmp_path / "c", again, optimizer_again)
+    for old, new in zip(net.parameters(), again.parameters(), strict=True):
+        assert old.stride() == new.stride()
+        assert optimizer.state[old]["velocity"].stride() == optimizer_again.state[new]["velocity"].stride()
+
+
+def test_diverged_run_ends_and_is_recorded_as_diverged(small):
+    run = train(changed(policy=Fixed(1e6), iterations=60), small)
+    assert run.diverged
+    assert run.rows[-1]["iteration"] < 60
+    assert np.isnan(run.rows[-1]["train_loss"]) or np.isinf(run.rows[-1]["train_loss"])
+
+
+def test_multipliers_scale_the_rates(small):
+    """With the prototxt's multipliers a bias moves twice as far in the first update."""
+    moved = {}
+    for mults in (False, True):
+        config = changed(mults=mults, weight_decay=0.0, iterations=1, policy=Fixed(0.001))
+        start = Cifar10Quick("torch", torch.Generator().manual_seed(0)).get_parameter("ip2.bias").detach()
+        moved[mults] = train(config, small).weights["ip2.bias"] - start
+    assert torch.allclose(moved[True], 2 * moved[False], rtol=1e-3, atol=1e-8)
+
+
+def test_momentum_is_kept_when_the_rate_drops(small):
+    """At rate 0 the velocity that is there still carries the weights on, as in Caffe."""
+    config = changed(policy=Stages({0: Fixed(0.01), 4: Fixed(0.0)}), iterations=4)
+    at_drop, after = train(config, small), train(dataclasses.replace(config, iterations=5), small)
+    assert not torch.equal(at_drop.weights["conv1.weight"], after.weights["conv1.weight"])
+
+
+def test_batches_cover_every_picture_once_an_epoch(small):
+    for reshuffle in (True, False):
+        batches = Batches(small, changed(reshuffle=reshuffle), "cpu")
+        epochs = []
+        for epoch in range(2):
+            for k in range(50):
+                batches(50 * epoch + k)
+                epochs.append(batches.order[20 * k : 20 * k + 20])
+        first, second = torch.cat(epochs[:50]), torch.cat(epochs[50:])
+        assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(1000))
+        assert torch.equal(first, second) is not reshuffle
+
+
+def test_the_two_input_conventions(small):
+    unit, caffe = (Batches(small, changed(pixels=pixels), "cpu") for pixels in ("unit", "caffe"))
+    (pictures, labels), order = unit(3), unit.order[60:80]
+    raw = small.train.images[order].double()
+    means = small.train.images.double().mean((0, 2, 3)).view(3, 1, 1)
+    assert torch.allclose(pictures.double(), raw / 255 - means / 255, atol=1e-6)
+    assert torch.equal(labels, small.train.labels[order])
+    assert torch.allclose(caffe(3)[0].double(), raw - small.train.images.double().mean(0), atol=1e-4)
+    assert pictures.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_evaluation_does_not_depend_on_its_batch_size(small):
+    batches = Batches(small, changed(test_pictures=None), "cpu")
+    net = Cifar10Quick("torch", torch.Generator().manual_seed(0))
+    seen = [batches.test(net, size) for size in (500, 64, 7)]
+    assert len({result["test_accuracy"] for result in seen}) == 1
+    assert [result["test_loss"] for result in seen] == pytest.approx([seen[0]["test_loss"]] * 3, rel=1e-6)
+    assert net.training
+
+
+def test_config_goes_through_json():
+    import json
+
+    values = json.loads(json.dumps(CONFIG.to_dict()))
+    assert values["policy"] == {"policy": "Triangular", "base_lr": 0.001, "max_lr": 0.01, "step_size": 3}
+    assert set(values) == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"net": "Cifar10"}, "net must be one of Cifar10Quick, .* got 'Cifar10'"),
+        ({"pixels": "float"}, "pixels must be one of caffe, unit, got 'float'"),
+        ({"init": "zeros"}, "init must be one of caffe, torch, got 'zeros'"),
+        ({"optimizer": "Adam2"}, "optimizer must be one of CaffeSGD"),
+        ({"iterations": 0}, "iterations must be a positive integer, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a positive integer, got 2.5"),
+        ({"evaluate_every": True}, "evaluate_every must be a positive integer, got True"),
+        ({"test_pictures": -1}, "test_pictures must be a positive integer, got -1"),
+        ({"seed": -1}, "seed must be an integer from 0"),
+    ],
+)
+def test_bad_config_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**values)
+
+
+def test_policy_must_be_a_policy():
+    with pytest.raises(TypeError, match=r"policy must be one of clr's policies, got 0\.1"):
+        changed(policy=0.1)
