@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clr import data, experiments, paths, report, results
+from clr import data, experiments, paths, report
 
 MAIN = ("headline", "range-test")  # what `make run` runs
 
@@ -62,12 +62,12 @@ def _run(options: argparse.Namespace) -> None:
     pictures = data.load_cifar10()
     for name in names:
         experiments.run(name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun)
-    print(f"Results: {experiments.results_dir(pictures.name, options.scale)}")
+    print(f"Results: {experiments.results_folder(pictures.name, options.scale)}")
 
 
 def _found(scale: str) -> list[tuple[str, Path]]:
     """Return (data set, results folder) for each data set with results at this scale."""
-    roots = [experiments.results_dir(name, scale) for name in ("cifar10", "cifar10-jpeg", "synthetic")]
+    roots = [experiments.results_folder(name, scale) for name in ("cifar10", "cifar10-jpeg", "synthetic")]
     pairs = zip(("cifar10", "cifar10-jpeg", "synthetic"), roots, strict=True)
     return [(name, root) for name, root in pairs if (root / name).is_dir()]
 
@@ -93,12 +93,13 @@ def _table(options: argparse.Namespace) -> None:
 
 def _main(options: argparse.Namespace) -> None:
     pictures = _find_data()
-    stand_in = ", the offline stand-in: its accuracies say nothing about CIFAR-10" * (pictures.name == "synthetic")
-    print(f"Data set: {pictures.name}{stand_in} ({len(pictures.train):,} + {len(pictures.test):,} pictures)", flush=True)
+    stand_in = " (the offline stand-in: its accuracies say nothing about CIFAR-10)" * (pictures.name == "synthetic")
+    print(f"Data set: {pictures.name}{stand_in}, {len(pictures.train):,} + {len(pictures.test):,} pictures", flush=True)
     for name in MAIN:
         experiments.run(name, scale=options.scale, data=pictures)
-    root = experiments.results_dir(pictures.name, options.scale)
-    notebooks = _execute_notebooks(root.parent, paths.home() / "runs" / f"{pictures.name}-{options.scale}" / "notebooks")
+    root = experiments.results_folder(pictures.name, options.scale)
+    runs = paths.home() / "runs" / f"{pictures.name}-{options.scale}"
+    notebooks = _execute_notebooks(root.parent, runs / "notebooks")
     print(f"\n{report.runs_table(root, pictures.name).to_string(index=False)}\n")
     for path in [*sorted((root.parent / "images").glob("*.png")), *notebooks]:
         print(os.path.relpath(path))

@@ -72,9 +72,8 @@ class Cifar10:
     @cached_property
     def mean_image(self) -> Tensor:
         """The training pictures' mean, pixel by pixel: float32, (3, 32, 32), 0 to 255."""
-        return torch.stack([chunk.double().sum(0) for chunk in self.train.images.split(1000)]).sum(0).div(
-            len(self.train)
-        ).float()
+        total = sum(chunk.double().sum(0) for chunk in self.train.images.split(1000))
+        return (total / len(self.train)).float()
 
     @cached_property
     def channel_means(self) -> Tensor:
@@ -104,7 +103,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
     raise FileNotFoundError(
         f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
-        '`make data`, or point CLR_DATA at a copy, or set CLR_DATA=synthetic for the offline stand-in.'
+        "`make data`, or point CLR_DATA at a copy, or set CLR_DATA=synthetic for the offline stand-in."
     )
 
 
@@ -189,9 +188,10 @@ def _fetch(url: str, target: Path, timeout: float) -> None:
         if response.status != 206:  # the server starts from the beginning
             done = 0
         size = done + int(response.headers["Content-Length"])
-        with part.open("ab" if done else "wb") as file, tqdm(
-            total=size, initial=done, unit="B", unit_scale=True, desc=target.name
-        ) as bar:
+        with (
+            part.open("ab" if done else "wb") as file,
+            tqdm(total=size, initial=done, unit="B", unit_scale=True, desc=target.name) as bar,
+        ):
             while chunk := response.read(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))

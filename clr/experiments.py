@@ -23,7 +23,7 @@ from clr.data import Cifar10, load_cifar10
 from clr.policies import Fixed, Policy, Ramp, Stages, Triangular
 from clr.training import Run, RunConfig, train
 
-__all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Scale", "configs", "results_dir", "run"]
+__all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Scale", "configs", "results_folder", "run"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def _shrunk(policy: Policy, by: int) -> Policy:
     return type(policy)(**values)
 
 
-def results_dir(dataset: str, scale: str) -> Path:
-    """Return where runs are kept: results/ for real pictures at full scale, runs/<dataset>-<scale>/results otherwise."""
+def results_folder(dataset: str, scale: str) -> Path:
+    """Return where runs are kept: results/ at full scale on real pictures, else runs/<data set>-<scale>/results."""
     if scale == "full" and dataset != "synthetic":
         return paths.home() / "results"
     return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
@@ -154,7 +154,7 @@ def run(
     wanted = configs(name, seeds, scale)
     data = load_cifar10() if data is None else data
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    root = Path(results_dir) if results_dir is not None else globals()["results_dir"](data.name, scale)
+    root = Path(results_dir) if results_dir is not None else results_folder(data.name, scale)
     folder = root / data.name / name
     source = {"name": data.name, "fingerprint": data.fingerprint}
     missing = [
@@ -211,7 +211,7 @@ def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     """Run jobs side by side, with one bar of updates for all."""
     if not jobs:
         return
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or 1
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or -1  # the surrounding parallel_config, else all
     with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)):
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
         for _ in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", mmap_mode="c")(calls):

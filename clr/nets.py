@@ -7,7 +7,7 @@ channel, Caffe's batch-norm statistics) is defined here. Every layer and gradien
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +90,15 @@ class CaffeBatchNorm(nn.Module):
     """
 
     momentum, eps = 0.001, 1e-5
+    running_mean: Tensor
+    running_var: Tensor
+    weight: Tensor  # of the batches seen: 1 - .999^n
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.zeros(channels))
-        self.register_buffer("weight", torch.zeros(()))  # of the batches seen: 1 - .999^n
+        self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the batch's statistics in training, by the kept ones otherwise."""
@@ -124,7 +127,7 @@ class CaffeNet(nn.Sequential):
         generator: source of the initial weights; torch's global one if None.
     """
 
-    blobs: dict[str, Blob]  # in prototxt order, by parameter name
+    blobs: ClassVar[dict[str, Blob]]  # in prototxt order, by parameter name
     weight_decay: float  # the solver's own
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
@@ -176,11 +179,12 @@ def _check_nonnegative(name: str, value: Any) -> None:
 
 
 def _conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
-    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias)
+    device = torch.get_default_device()  # or it would be the CPU
+    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias, device=device)
 
 
 def _inner_product(inputs: int, outputs: int) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, inputs, outputs)
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
 
 
 def _max_pool() -> nn.MaxPool2d:
@@ -195,7 +199,7 @@ class Cifar10Quick(CaffeNet):
     """cifar10_quick: three convolutions, two inner products without a ReLU between, 145,578 parameters."""
 
     weight_decay = 0.004
-    blobs = {
+    blobs: ClassVar = {
         "conv1.weight": Blob(1e-4),
         "conv1.bias": Blob(0, lr_mult=2),
         "conv2.weight": Blob(0.01),
@@ -229,7 +233,7 @@ class Cifar10Full(CaffeNet):
     """cifar10_full, the paper's CIFAR-10 net: LRN after two pools, one inner product, 89,578 parameters."""
 
     weight_decay = 0.004
-    blobs = {
+    blobs: ClassVar = {
         "conv1.weight": Blob(1e-4),
         "conv1.bias": Blob(0, lr_mult=2),
         "conv2.weight": Blob(0.01),
@@ -262,7 +266,7 @@ class Cifar10FullSigmoid(CaffeNet):
     """cifar10_full_sigmoid: sigmoids for ReLUs, no LRN, no weight decay, 89,578 parameters."""
 
     weight_decay = 0.0
-    blobs = Cifar10Full.blobs | {"ip1.weight": Blob(0.01, decay_mult=0)}
+    blobs: ClassVar = Cifar10Full.blobs | {"ip1.weight": Blob(0.01, decay_mult=0)}
 
     def _layers(self) -> OrderedDict[str, nn.Module]:
         return OrderedDict(
@@ -284,7 +288,7 @@ class Cifar10FullSigmoidBN(CaffeNet):
     """cifar10_full_sigmoid_bn: convolutions without bias, batch norm before each sigmoid, 89,450 parameters."""
 
     weight_decay = 0.0
-    blobs = {
+    blobs: ClassVar = {
         "conv1.weight": Blob(1e-4),
         "conv2.weight": Blob(0.01),
         "conv3.weight": Blob(0.01),

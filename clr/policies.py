@@ -274,12 +274,13 @@ def cyclic_learning_rate(
     >>> round(cyclic_learning_rate(5), 12)
     0.0325
     """
+    base_lr, step_size = _rate_value("learning_rate", learning_rate), _count("step_size", step_size)
     if mode == "triangular":
-        return Triangular(learning_rate, max_lr, step_size)(global_step)  # type: ignore[arg-type]
+        return Triangular(base_lr, max_lr, step_size)(global_step)
     if mode == "triangular2":
-        return Triangular2(learning_rate, max_lr, step_size)(global_step)  # type: ignore[arg-type]
+        return Triangular2(base_lr, max_lr, step_size)(global_step)
     if mode == "exp_range":
-        return ExpRange(learning_rate, max_lr, step_size, gamma, "amplitude")(global_step)  # type: ignore[arg-type]
+        return ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")(global_step)
     raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
 
 
@@ -290,7 +291,7 @@ def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
     2000
     """
     examples, batch_size = _count("examples", examples), _count("batch_size", batch_size)
-    if isinstance(epochs, bool) or not 0 < epochs < math.inf:
+    if not 0 < _number("epochs", epochs) < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     return max(1, round(math.ceil(examples / batch_size) * epochs))
 
@@ -355,16 +356,16 @@ def _widened_array(iteration: Any) -> Any:
         if k.size and k.min() < 0:
             raise ValueError(f"iteration must be >= 0, got {k.min()}")
         return k
-    return iteration.long() if hasattr(iteration, "long") else iteration  # JAX keeps the width it was set to
+    return iteration if hasattr(iteration, "astype") else iteration.long()  # JAX keeps the width it was set to
 
 
 def _real(k: Any) -> Any:
     """Return integers as 64-bit floats, or 32-bit ones where there are no others."""
     if isinstance(k, int):
         return float(k)
-    if hasattr(k, "double"):
-        return k.float() if k.device.type == "mps" else k.double()
-    return k.astype(float)
+    if hasattr(k, "astype"):
+        return k.astype(float)
+    return k.float() if k.device.type == "mps" else k.double()
 
 
 def _at_most(k: Any, limit: int) -> Any:
@@ -378,8 +379,8 @@ def _between(low: float, high: float, part: Any) -> Any:
 
 def _sin(x: Any) -> Any:
     if isinstance(x, float):
-        return math.sin(x)
-    return x.sin() if hasattr(x, "sin") else x.__array_namespace__().sin(x)
+        return type(x)(math.sin(x))  # numpy's float64, what comes of a 0-dim array, is a float too
+    return x.__array_namespace__().sin(x) if hasattr(x, "__array_namespace__") else x.sin()
 
 
 # The rules for arguments, by name.

@@ -54,7 +54,7 @@ def claim() -> str:
 def _claim(dataset: str) -> str:
     fixed, triangular = _headline(dataset)
     if not len(fixed) or not len(triangular):
-        return f"On `{dataset}` only one arm of the headline experiment has finished, so there is nothing to compare yet."
+        return f"On `{dataset}` only one arm of the headline has finished: there is nothing to compare yet."
     end = int(triangular.loc[triangular["iteration"] % CYCLE == 0, "iteration"].max())
     there, final = (next(results.summarise(*at).itertuples()) for at in ((triangular, end), (fixed,)))
     text = (
@@ -124,10 +124,10 @@ def fixed_against_clr() -> str:
     """Return Table 3: both arms at the ends of cycles and at the end, beside what the earlier port reported."""
     rows = []
     for dataset in _datasets():
-        for arm, iterations in (("fixed", 70_000), ("triangular", 20_000), ("triangular", 32_000), ("triangular", 35_000)):
-            frame = results.read(dataset=dataset, experiment="headline")
+        frame = results.read(dataset=dataset, experiment="headline")
+        for (arm, iterations), reported in REPORTED.items():
             for row in results.summarise(frame[frame["arm"] == arm], iterations).itertuples():
-                rows.append([dataset, arm, f"{iterations:,}", accuracy(row), row.n, REPORTED[arm, iterations]])
+                rows.append([dataset, arm, f"{iterations:,}", accuracy(row), row.n, reported])
     columns = ["data set", "policy", "updates", "accuracy (95 % interval)", "n", "earlier port, `cifar10`, n = 5"]
     return results.markdown_table(pd.DataFrame(rows, columns=columns))
 
@@ -150,10 +150,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
 def renew(text: str) -> str:
     """Return a README with its blocks made anew from the results."""
     for name, make in BLOCKS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
+        block = re.search(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)", text, re.DOTALL)
+        if not block:
             raise ValueError(f"README.md must have a block <!-- {name} --> ... <!-- /{name} -->")
-        text = pattern.sub(lambda match: match[1] + make() + match[2], text)
+        text = text[: block.start()] + make() + text[block.end() :]
     return text
 
 

@@ -236,7 +236,9 @@ def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
     return split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device)  # (N, 32, 32, 3)
 
 
-def _save_checkpoint(path: Path, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _save_checkpoint(
+    path: Path, rows: list[dict[str, float]], seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = paths.temporary(path)
     state = {"rows": rows, "seconds": seconds, "net": net.state_dict(), "optimizer": optimizer.state_dict()}
@@ -244,7 +246,9 @@ def _save_checkpoint(path: Path, rows: list, seconds: float, net: nn.Module, opt
     part.replace(path)
 
 
-def _resume(path: Path | None, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list[dict[str, float]], float]:
+def _resume(
+    path: Path | None, net: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[list[dict[str, float]], float]:
     """Put the checkpoint's state into net and optimizer; return its rows and the seconds they took."""
     if path is None or not path.exists():
         return [], 0.0
@@ -265,7 +269,8 @@ def keep_freed_memory() -> bool:
         return False
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_THRESHOLD, 1 << 25) and mallopt(M_TRIM_THRESHOLD, 1 << 30) and mallopt(M_TOP_PAD, 1 << 26))
+    wanted = {M_MMAP_THRESHOLD: 1 << 25, M_TRIM_THRESHOLD: 1 << 30, M_TOP_PAD: 1 << 26}
+    return all(mallopt(option, size) for option, size in wanted.items())
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:

@@ -112,7 +112,9 @@ def test_original_files_are_checked_one_by_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="data_batch_1 is missing: half unpacked"):
         load_cifar10(tmp_path)
     (base / "data_batch_1").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"data_batch_1 is damaged: its md5 should be c99cafc152244af753f735de768cd75f"):
+    with pytest.raises(
+        ValueError, match=r"data_batch_1 is damaged: its md5 should be c99cafc152244af753f735de768cd75f"
+    ):
         load_cifar10(base)
 
 
@@ -201,11 +203,19 @@ def test_download_offline_fails_at_once(tmp_path, monkeypatch):
 
 def test_synthetic_is_deterministic_and_learnable_by_its_patterns():
     first, again = synthetic_cifar10(300, 200), synthetic_cifar10(300, 200)
-    assert first.fingerprint == again.fingerprint == hashlib.sha256(
-        b"".join(t.numpy().tobytes() for s in (again.train, again.test) for t in (s.images, s.labels))
-    ).hexdigest()
+    assert (
+        first.fingerprint
+        == again.fingerprint
+        == hashlib.sha256(
+            b"".join(t.numpy().tobytes() for s in (again.train, again.test) for t in (s.images, s.labels))
+        ).hexdigest()
+    )
     assert first.fingerprint != synthetic_cifar10(300, 200, seed=1).fingerprint
-    assert (first.name, first.train.images.shape, first.test.images.shape) == ("synthetic", (300, 3, 32, 32), (200, 3, 32, 32))
+    assert (first.name, first.train.images.shape, first.test.images.shape) == (
+        "synthetic",
+        (300, 3, 32, 32),
+        (200, 3, 32, 32),
+    )
     centres = torch.stack([first.train.images[first.train.labels == c].float().median(0).values for c in range(10)])
     nearest = (first.test.images.float()[:, None] - centres).pow(2).sum((2, 3, 4)).argmin(1)
     assert 0.65 < (nearest == first.test.labels).float().mean() < 0.9  # a quarter of the labels is drawn anew
@@ -227,8 +237,16 @@ def test_data_survives_pickling(small):
     ("images", "labels", "message"),
     [
         (torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64), r"images must be uint8 \(N, 3, 32, 32\)"),
-        (torch.zeros(2, 3, 28, 28, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"got torch.uint8 \(2, 3, 28"),
-        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), r"labels must be int64 \(2,\)"),
+        (
+            torch.zeros(2, 3, 28, 28, dtype=torch.uint8),
+            torch.zeros(2, dtype=torch.int64),
+            r"got torch.uint8 \(2, 3, 28",
+        ),
+        (
+            torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
+            torch.zeros(3, dtype=torch.int64),
+            r"labels must be int64 \(2,\)",
+        ),
         (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 10]), "labels must be 0 to 9, got 0 to 10"),
     ],
 )

@@ -6,7 +6,7 @@ import joblib
 import pytest
 
 from clr import experiments, paths, results
-from clr.experiments import EXPERIMENTS, configs, results_dir, run
+from clr.experiments import EXPERIMENTS, configs, results_folder, run
 from clr.policies import Exp, ExpRange, Fixed, Ramp, Stages, Triangular
 from clr.results import ResultError
 
@@ -67,9 +67,9 @@ def test_scales_keep_the_shape():
 
 def test_runs_are_kept_apart_by_data_set_and_scale():
     home = paths.home()
-    assert results_dir("cifar10", "full") == results_dir("cifar10-jpeg", "full") == home / "results"
-    assert results_dir("cifar10", "quick") == home / "runs" / "cifar10-quick" / "results"
-    assert results_dir("synthetic", "full") == home / "runs" / "synthetic-full" / "results"
+    assert results_folder("cifar10", "full") == results_folder("cifar10-jpeg", "full") == home / "results"
+    assert results_folder("cifar10", "quick") == home / "runs" / "cifar10-quick" / "results"
+    assert results_folder("synthetic", "full") == home / "runs" / "synthetic-full" / "results"
 
 
 def test_finished_runs_are_loaded_and_missing_ones_trained(trial, small, tmp_path):

@@ -1,5 +1,6 @@
 """The command line, in this process; and what the repository's other files promise."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_lock_holds_names_and_versions_only():
     lines = (ROOT / "requirements.lock").read_text().split()
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line) for line in lines)
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    wanted = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
     assert {re.match(r"[\w-]+", name)[0] for name in wanted} <= locked
 
 

@@ -38,6 +38,11 @@ def make(name, blobs, layout=torch.contiguous_format, dtype=torch.float32):
     return net
 
 
+def exact_layout(name):
+    """Return the fast memory layout, but for batch norm, whose statistics torch sums less exactly in it."""
+    return torch.contiguous_format if name == "full_sigmoid_bn" else torch.channels_last
+
+
 def layers(net, x):
     """Return the output of every layer, by its name."""
     return {name: (x := layer(x)) for name, layer in net.named_children()}
@@ -54,8 +59,7 @@ def assert_norm_and_first_16(tensor, expected, norm, entries):
 
 @every_net
 def test_first_pass_agrees_with_caffe(name, small_batches):
-    net = NETS[name]()
-    golden.set_blobs(net, golden.small_weights(net))
+    net = make(name, golden.small_weights(NETS[name]()))
     caffe, (x, labels) = golden.small(f"{name}/"), small_batches[0]
 
     scores = net(x)
@@ -72,13 +76,13 @@ def test_first_pass_agrees_with_caffe(name, small_batches):
 
 @every_net
 def test_twenty_updates_at_a_moving_rate_agree_with_caffe(name, small_batches):
-    net = NETS[name]()
-    golden.set_blobs(net, golden.small_weights(net))
-    caffe = golden.small(f"{name}/")
+    layout, caffe = exact_layout(name), golden.small(f"{name}/")
+    net = make(name, golden.small_weights(NETS[name]()), layout)
     rates = Triangular(caffe["base_lr"], caffe["max_lr"], caffe["stepsize"])(np.arange(20))
     assert rates == pytest.approx(caffe["lr"], rel=1e-6)
 
-    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), small_batches, rates)
+    data = [(x.to(memory_format=layout), labels) for x, labels in small_batches]
+    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, rates)
 
     assert losses == pytest.approx(caffe["loss"], abs=5 * 1.4e-5)
     for parameter, w in net.named_parameters():
@@ -89,9 +93,7 @@ def test_twenty_updates_at_a_moving_rate_agree_with_caffe(name, small_batches):
 
 @every_net
 def test_torchs_sgd_leaves_caffes_path_within_five_updates(name, small_batches):
-    net = NETS[name]()
-    golden.set_blobs(net, golden.small_weights(net))
-    caffe = golden.small(f"{name}/")
+    net, caffe = make(name, golden.small_weights(NETS[name]())), golden.small(f"{name}/")
     sgd = torch.optim.SGD(net.param_groups(), lr=1.0, momentum=0.9)
     losses = golden.train(net, sgd, small_batches, caffe["lr"][:5])
     assert np.abs(losses - caffe["loss"][:5]).max() > 0.01  # CaffeSGD: 2e-6
@@ -109,8 +111,7 @@ def test_every_layer_agrees_with_caffe(name, weights, phase, layout, batches):
     caffe = golden.part(forward, f"{weights}_{phase}/") or golden.part(forward, f"{weights}_test/")
     net = make(name, trained_or_init(name, weights), layout).train(phase == "train")
     x, labels = batches[0]
-    # torch sums a batch norm's statistics less exactly in channels_last
-    limit = 2e-5 if name == "full_sigmoid_bn" and layout is torch.channels_last else 5e-6
+    limit = 5e-6 if layout in (torch.contiguous_format, exact_layout(name)) else 2e-5
 
     with torch.no_grad():
         outputs = layers(net, x.to(memory_format=layout))
@@ -152,9 +153,8 @@ def test_every_gradient_agrees_with_caffe(name, weights, dtype, limit, batches):
 ])  # fmt: skip
 def test_losses_follow_caffes_solver(name, run, limits, batches):
     caffe = golden.load(f"{name}_traj_{run}")
-    net = make(name, trained_or_init(name, "trained" if run == "restart" else "init"), torch.channels_last)
-    data = [(x.to(memory_format=torch.channels_last), labels) for x, labels in batches]
-    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, caffe["lr"][: max(limits)])
+    net = make(name, trained_or_init(name, "trained" if run == "restart" else "init"))
+    losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), batches, caffe["lr"][: max(limits)])
     for n, limit in limits.items():
         assert np.abs(losses[:n] - caffe["loss"][:n]).max() <= limit, n
 
@@ -259,6 +259,13 @@ def test_weights_come_from_the_generator_alone(name, init):
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], same[key]) for key in first)
     assert not torch.equal(first["ip1.weight"], other["ip1.weight"])
+
+
+@every_net
+def test_a_net_is_made_on_the_default_device(name):
+    with torch.device("meta"):
+        net = NETS[name]()
+    assert {value.device.type for value in net.state_dict().values()} == {"meta"}
 
 
 @pytest.mark.parametrize(("call", "error", "match"), [

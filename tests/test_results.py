@@ -26,7 +26,14 @@ def folder(tmp_path):
 def frame(accuracies: dict[str, list[list[float]]]) -> pd.DataFrame:
     """Make runs of {arm: [a seed's accuracies at 10, 20, ...]}."""
     rows = [
-        {"dataset": "toy", "experiment": "trial", "arm": arm, "seed": seed, "iteration": 10 * i + 10, "test_accuracy": a}
+        {
+            "dataset": "toy",
+            "experiment": "trial",
+            "arm": arm,
+            "seed": seed,
+            "iteration": 10 * i + 10,
+            "test_accuracy": a,
+        }
         for arm, seeds in accuracies.items()
         for seed, curve in enumerate(seeds)
         for i, a in enumerate(curve)

@@ -1,0 +1,68 @@
+"""Every picture of the README and the notebooks: functions that draw on a given Axes and return it.
+
+They take frames and policies, never a net, so no torch is needed; they neither show nor save.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+
+from clr import results
+
+__all__ = ["draw_accuracy", "draw_rates", "style"]
+
+
+def style() -> None:
+    """Set the one style: seaborn's colour-blind safe palette, 8 x 4.5 inches, thin grid."""
+    sns.set_theme(style="whitegrid", palette="colorblind")
+    plt.rcParams.update({
+        "figure.figsize": (8.0, 4.5), "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight",
+        "grid.linewidth": 0.5, "lines.linewidth": 1.6, "svg.hashsalt": "clr", "legend.frameon": True,
+    })  # fmt: skip
+
+
+def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iterations: int) -> Axes:
+    """Draw the learning rate of each policy over the iterations from 0 to `iterations`.
+
+    Args:
+        policies: by the name that the legend gives each; any callables of an array of iterations.
+    """
+    k = np.arange(iterations + 1)
+    for name, policy in policies.items():
+        ax.plot(k, policy(k), label=name)
+    ax.set(xlabel="iteration", ylabel="learning rate", xlim=(0, iterations), ylim=(0, None))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if len(policies) > 1:
+        ax.legend()
+    return ax
+
+
+def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | None = None) -> Axes:
+    """Draw test accuracy against iteration, whole curves: an arm's mean over its seeds, and its 95 % band.
+
+    Args:
+        frame: as `clr.results.read` returns it; the legend says each arm's n.
+        cycles: for a cyclical arm the updates in a cycle; its cycles' ends are marked.
+    """
+    for colour, (arm, runs) in zip(sns.color_palette("colorblind"), frame.groupby("arm"), strict=False):
+        by_iteration = runs.groupby("iteration")["test_accuracy"]
+        seeds = by_iteration.size()
+        common = seeds.index[seeds == seeds.max()]
+        mean = by_iteration.mean()[common]
+        ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T.loc[common]
+        ax.plot(mean.index, mean, color=colour, label=f"{arm} (n = {seeds.max()})")
+        ax.fill_between(mean.index, ends["low"], ends["high"], color=colour, alpha=0.25, linewidth=0)
+        if cycles and arm in cycles:
+            at = mean[mean.index % cycles[arm] == 0]
+            ax.plot(at.index, at, "o", color=colour, markersize=5, label=f"{arm}: ends of cycles")
+    ax.set(xlabel="iteration (updates of 100 pictures)", ylabel="test accuracy", xlim=(0, None))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.legend(loc="lower right")
+    return ax
