@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from clr import paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.policies import Fixed, Policy, Ramp, Stages, Triangular
-from clr.training import Run, RunConfig, train
+from clr.training import Run, RunConfig, identity, train
 
 __all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Scale", "configs", "results_folder", "run"]
 
@@ -156,20 +156,15 @@ def run(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     root = Path(results_dir) if results_dir is not None else results_folder(data.name, scale)
     folder = root / data.name / name
-    source = {"name": data.name, "fingerprint": data.fingerprint}
     missing = [
-        Job(config, folder / arm, seed, source, EXPERIMENTS[name].keep_weights and seed == 0, device, rerun)
+        Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, device)
         for (arm, seed), config in wanted.items()
-        if results.load(folder / arm, seed, _identity(config, source)) is None or rerun
+        if results.load(folder / arm, seed, identity(config, data)) is None or rerun
     ]
     _run_all(missing, data, n_jobs or (1 if device != "cpu" else None))
     frame = results.read(root, data.name, name)
     keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
     return frame[keys.isin(list(wanted))].reset_index(drop=True)
-
-
-def _identity(config: RunConfig, source: dict[str, str]) -> dict[str, Any]:
-    return {"config": config.to_dict(), "data": source}
 
 
 @dataclass(frozen=True)
@@ -178,33 +173,29 @@ class Job:
 
     config: RunConfig
     folder: Path
-    seed: int
-    source: dict[str, str]
     keep_weights: bool
     device: str
-    rerun: bool
 
     def __call__(self, data: Cifar10, progress: Path) -> None:
         """Train, and write the result; what is left after an interruption is a checkpoint to go on from."""
-        checkpoint = self.folder / f".seed-{self.seed}.checkpoint"
+        seed = self.config.seed
+        checkpoint = self.folder / f".seed-{seed}.checkpoint"
         finished = train(
             self.config, data, device=self.device, checkpoint=checkpoint, progress=lambda n: _note(progress, n)
         )
         if self.keep_weights:
-            self._save_weights(finished)
-        record = {
-            **_identity(self.config, self.source), "diverged": finished.diverged, "provenance": finished.provenance,
-        }  # fmt: skip
-        results.save(self.folder, self.seed, finished.rows, record)
+            _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
+        made = {"diverged": finished.diverged, "provenance": finished.provenance}
+        results.save(self.folder, seed, finished.rows, identity(self.config, data) | made)
         checkpoint.unlink(missing_ok=True)
 
-    def _save_weights(self, finished: Run) -> None:
-        from safetensors.torch import save_file
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"seed-{self.seed}.safetensors"
-        save_file(finished.weights, paths.temporary(path))
-        paths.temporary(path).replace(path)
+def _save_weights(path: Path, finished: Run) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(finished.weights, paths.temporary(path))
+    paths.temporary(path).replace(path)
 
 
 def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:

@@ -79,7 +79,7 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     if hashlib.sha256(text).hexdigest() != record["sha256"]:
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
     for part, asked in (identity or {}).items():
-        if difference := _first_difference(part, record.get(part), asked):
+        if difference := first_difference(part, record.get(part), asked):
             raise ResultError(f"{record_path} holds another run: {difference}")
     return _parsed(text), record
 
@@ -89,10 +89,11 @@ def _parsed(text: bytes) -> pd.DataFrame:
     return rows.astype({"iteration": "int64"})
 
 
-def _first_difference(name: str, found: Any, asked: Any) -> str | None:
+def first_difference(name: str, found: Any, asked: Any) -> str | None:
+    """Return the first field in which two configs differ, in words, or None."""
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
         for key in [*asked, *(key for key in found if key not in asked)]:
-            if difference := _first_difference(f"{name}.{key}", found.get(key), asked.get(key)):
+            if difference := first_difference(f"{name}.{key}", found.get(key), asked.get(key)):
                 return difference
         return None
     asked = json.loads(json.dumps(asked))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clr import paths
+from clr import paths, results
 from clr.data import Cifar10, Split
 from clr.nets import NETS
 from clr.optim import CaffeSGD
 from clr.policies import Policy, to_dict
 
-__all__ = ["Run", "RunConfig", "loop", "train"]
+__all__ = ["Run", "RunConfig", "identity", "loop", "train"]
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "CaffeSGD": CaffeSGD,
@@ -85,6 +86,11 @@ class RunConfig:
 _CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(OPTIMIZERS)}
 
 
+def identity(config: RunConfig, data: Cifar10) -> dict[str, Any]:
+    """Return what a run is: with the same code, two runs of one identity have the same numbers."""
+    return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: its rows, one an evaluation; whether it diverged; how it came about; its final weights."""
@@ -133,10 +139,34 @@ def train(
 
     Args:
         device: a torch device.  threads: CPU threads, which the bits depend on.
-        checkpoint: where to keep one, every half minute; removed when the run is done.
+        checkpoint: where to keep one, every half minute. The caller removes it when the result is safe.
         progress: called with the updates made, at each evaluation.
+
+    Raises:
+        ResultError: the checkpoint is of another run; the message names the field.
     """
+    with _pinned(threads):
+        return _train(config, data, device, threads, checkpoint, progress)
+
+
+@contextmanager
+def _pinned(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    config: RunConfig,
+    data: Cifar10,
+    device: str,
+    threads: int,
+    checkpoint: Path | None,
+    progress: Callable[[int], None],
+) -> Run:
     keep_freed_memory()
     began = time.perf_counter()
     net = _net(config, device)
@@ -159,7 +189,8 @@ def train(
         losses.clear()
         return {"train_loss": train_loss, **batches.test(net)}
 
-    rows, spent = _resume(checkpoint, net, optimizer)
+    run = identity(config, data)
+    rows, spent = _resume(checkpoint, run, net, optimizer)
     start, saved = (int(rows[-1]["iteration"]) if rows else 0), began
     rates = config.policy(np.arange(config.iterations)).tolist()
     for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
@@ -169,7 +200,7 @@ def train(
             break
         if checkpoint is not None and time.perf_counter() - saved > 30:
             saved = time.perf_counter()
-            _save_checkpoint(checkpoint, rows, spent + saved - began, net, optimizer)
+            _save_checkpoint(checkpoint, run, rows, spent + saved - began, net, optimizer)
     diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
     seconds = spent + time.perf_counter() - began
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
@@ -237,22 +268,23 @@ def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
 
 
 def _save_checkpoint(
-    path: Path, rows: list[dict[str, float]], seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, identity: dict, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = paths.temporary(path)
-    state = {"rows": rows, "seconds": seconds, "net": net.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state, part)
-    part.replace(path)
+    state = {"identity": identity, "rows": rows, "seconds": seconds}
+    torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, paths.temporary(path))
+    paths.temporary(path).replace(path)
 
 
 def _resume(
-    path: Path | None, net: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path | None, identity: dict, net: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[list[dict[str, float]], float]:
     """Put the checkpoint's state into net and optimizer; return its rows and the seconds they took."""
     if path is None or not path.exists():
         return [], 0.0
     state = torch.load(path, weights_only=True)
+    if difference := results.first_difference("checkpoint", state["identity"], identity):
+        raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
     net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])
     return state["rows"], state["seconds"]

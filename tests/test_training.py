@@ -110,8 +110,8 @@ def test_interrupted_run_goes_on_bit_for_bit(small, tmp_path, monkeypatch, net, 
 
 
 def saving(save, saved, after):
-    def save_then_stop(path, rows, *rest):
-        save(path, rows, *rest)
+    def save_then_stop(path, run, rows, *rest):
+        save(path, run, rows, *rest)
         saved.append(rows[-1]["iteration"])
         if saved[-1] >= after:
             raise Stop
@@ -124,13 +124,29 @@ def test_resume_restores_the_memory_format(small, tmp_path):
     optimizer = training._optimizer(CONFIG, net)
     net(torch.zeros(2, 3, 32, 32)).sum().backward()
     optimizer.step()
-    training._save_checkpoint(tmp_path / "c", [{"iteration": 1}], 0.0, net, optimizer)
+    training._save_checkpoint(tmp_path / "c", {}, [{"iteration": 1}], 0.0, net, optimizer)
     again = training._net(CONFIG, "cpu")
     optimizer_again = training._optimizer(CONFIG, again)
-    training._resume(tmp_path / "c", again, optimizer_again)
+    training._resume(tmp_path / "c", {}, again, optimizer_again)
     for old, new in zip(net.parameters(), again.parameters(), strict=True):
         assert old.stride() == new.stride()
         assert optimizer.state[old]["velocity"].stride() == optimizer_again.state[new]["velocity"].stride()
+
+
+def test_checkpoint_of_another_run_is_refused(small, tmp_path):
+    net = training._net(CONFIG, "cpu")
+    run = training.identity(CONFIG, small)
+    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, net, training._optimizer(CONFIG, net))
+    with pytest.raises(
+        ValueError, match=r"is of another run: checkpoint.config.momentum is 0.9, asked for 0.5; delete"
+    ):
+        train(changed(momentum=0.5), small, checkpoint=tmp_path / "c")
+
+
+def test_thread_count_is_put_back(small):
+    before = torch.get_num_threads()
+    train(CONFIG, small, threads=before + 1)
+    assert torch.get_num_threads() == before
 
 
 def test_diverged_run_ends_and_is_recorded_as_diverged(small):
