@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clr import paths
+from clr import checks, paths
 
 __all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
 
@@ -303,9 +303,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     Deterministic, and the same on every platform (numpy's RandomState integers). A net that has learnt the ten
     patterns is right in about 77.5 % of cases and can do no better.
     """
-    for name, count in (("train", train), ("test", test)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+    train, test = checks.count("train", train), checks.count("test", test)
     random = np.random.RandomState(seed)
     patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
     splits = [_synthetic_split(random, patterns, count) for count in (train, test)]

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from clr import paths, results
+from clr import checks, paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.policies import Fixed, Policy, Ramp, Stages, Triangular
 from clr.training import Run, RunConfig, identity, train
@@ -78,13 +78,9 @@ EXPERIMENTS = {
 
 def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tuple[str, int], RunConfig]:
     """Return the runs of an experiment, by (arm, seed): first all arms of seed 0, the longest first, then of 1, ..."""
-    if name not in EXPERIMENTS:
-        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
-    if scale not in SCALES:
-        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
-    seeds = SCALES[scale].seeds if seeds is None else seeds
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ValueError(f"seeds must be a positive integer, got {seeds!r}")
+    checks.choice("name", name, EXPERIMENTS)
+    checks.choice("scale", scale, SCALES)
+    seeds = SCALES[scale].seeds if seeds is None else checks.count("seeds", seeds)
     arms = sorted(EXPERIMENTS[name].arms.items(), key=lambda arm: -arm[1].iterations)
     return {
         (arm, seed): _scaled(replace(config, seed=seed), SCALES[scale]) for seed in range(seeds) for arm, config in arms

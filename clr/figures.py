@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from clr import results
 
-__all__ = ["draw_accuracy", "draw_rates", "style"]
+__all__ = ["draw_accuracy", "draw_range_test", "draw_rates", "style"]
 
 
 def style() -> None:
@@ -65,4 +65,31 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend(loc="lower right")
+    return ax
+
+
+def draw_range_test(ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, spacing: str = "linear") -> Axes:
+    """Draw a range test: the metric against the rate, its band, and the bounds with their 95 % intervals.
+
+    Args:
+        ax: None for a new one.
+        curve: lr and mean; also low and high, smooth, and n (curves), as `Bounds.curve` has them.
+        bounds: a `clr.bounds.Bounds`; a bound that is NaN is not drawn.
+        spacing: of the rates; "exponential" makes the axis logarithmic.
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    blue, orange, green, *_ = sns.color_palette("colorblind")
+    seeds = f"mean of {curve['n'].max()} curves" if "n" in curve and curve["n"].max() > 1 else "one curve"
+    ax.plot(curve["lr"], curve["mean"], color=blue, linewidth=1, label=seeds)
+    if "low" in curve and curve["low"].notna().any():
+        ax.fill_between(curve["lr"], curve["low"], curve["high"], color=blue, alpha=0.2, linewidth=0, label="95 % band")
+    if "smooth" in curve:
+        ax.plot(curve["lr"], curve["smooth"], color="0.25", linewidth=1.2, linestyle="--", label="smoothed")
+    for name, colour in (("base_lr", green), ("max_lr", orange)):
+        rate, interval = (getattr(bounds, name, np.nan), getattr(bounds, name.replace("lr", "ci"), (np.nan, np.nan)))
+        if np.isfinite(rate):
+            ax.axvspan(*interval, color=colour, alpha=0.15, linewidth=0)
+            ax.axvline(rate, color=colour, label=f"{name} = {rate:.3g}")
+    ax.set(xlabel="learning rate", ylabel="metric", xscale="log" if spacing == "exponential" else "linear")
+    ax.legend()
     return ax

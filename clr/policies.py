@@ -15,10 +15,13 @@ arithmetic that all share.
 
 import math
 import operator
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
+
+from clr import checks
+from clr.arithmetic import at_most, between, real, sin, widened
 
 __all__ = [
     "Decay", "Exp", "ExpRange", "Fixed", "Parabolic", "Policy", "Ramp", "Sinusoidal", "Stages", "Triangular",
@@ -45,7 +48,7 @@ class Policy:
 
     def __call__(self, iteration: Any) -> Any:
         """Return the learning rate of update `iteration` (0-based): an integer, or an array or tensor of them."""
-        return self._rate(_widened(iteration))
+        return self._rate(widened(iteration))
 
     def _rate(self, k: Any) -> Any:
         raise NotImplementedError
@@ -62,7 +65,7 @@ class Fixed(Policy):
     lr: float
 
     def _rate(self, k: Any) -> Any:
-        return self.lr + 0 * _real(k)
+        return self.lr + 0 * real(k)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Exp(Policy):
     gamma: float
 
     def _rate(self, k: Any) -> Any:
-        return self.base_lr * self.gamma ** _real(k)
+        return self.base_lr * self.gamma ** real(k)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Decay(Policy):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return _between(self.base_lr, self.max_lr, _real(self.step_size - _at_most(k, self.step_size)) / self.step_size)
+        return between(self.base_lr, self.max_lr, real(self.step_size - at_most(k, self.step_size)) / self.step_size)
 
 
 class _Cyclic(Policy):
@@ -106,7 +109,7 @@ class _Cyclic(Policy):
 
     def _height(self, k: Any) -> Any:
         """Height in the cycle, 0 at its ends and 1 in its middle; exact, as all before the division is integer."""
-        return _real(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size
+        return real(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size
 
     def _cycle(self, k: Any) -> Any:
         return k // (2 * self.step_size)
@@ -126,7 +129,7 @@ class Triangular(_Cyclic):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return _between(self.base_lr, self.max_lr, self._height(k))
+        return between(self.base_lr, self.max_lr, self._height(k))
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Triangular2(_Cyclic):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return _between(self.base_lr, self.max_lr, self._height(k) * 0.5 ** _real(self._cycle(k)))
+        return between(self.base_lr, self.max_lr, self._height(k) * 0.5 ** real(self._cycle(k)))
 
 
 @dataclass(frozen=True)
@@ -166,10 +169,10 @@ class ExpRange(_Cyclic):
     decays: str = "bounds"
 
     def _rate(self, k: Any) -> Any:
-        decline = self.gamma ** _real(k)
+        decline = self.gamma ** real(k)
         if self.decays == "bounds":
-            return _between(self.base_lr, self.max_lr, self._height(k)) * decline
-        return _between(self.base_lr, self.max_lr, self._height(k) * decline)
+            return between(self.base_lr, self.max_lr, self._height(k)) * decline
+        return between(self.base_lr, self.max_lr, self._height(k) * decline)
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class Parabolic(_Cyclic):
 
     def _rate(self, k: Any) -> Any:
         height = self._height(k)
-        return _between(self.base_lr, self.max_lr, height * (2 - height))
+        return between(self.base_lr, self.max_lr, height * (2 - height))
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ class Sinusoidal(_Cyclic):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return _between(self.base_lr, self.max_lr, _sin(self._height(k) * (math.pi / 2)) ** 2)
+        return between(self.base_lr, self.max_lr, sin(self._height(k) * (math.pi / 2)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,8 @@ class Ramp(Policy):
             raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
 
     def _rate(self, k: Any) -> Any:
-        k = _at_most(k, self.iterations)
-        done, left = _real(k) / self.iterations, _real(self.iterations - k) / self.iterations
+        k = at_most(k, self.iterations)
+        done, left = real(k) / self.iterations, real(self.iterations - k) / self.iterations
         if self.spacing == "linear":
             return self.start_lr * left + self.end_lr * done
         return self.start_lr**left * self.end_lr**done
@@ -274,7 +277,7 @@ def cyclic_learning_rate(
     >>> round(cyclic_learning_rate(5), 12)
     0.0325
     """
-    base_lr, step_size = _rate_value("learning_rate", learning_rate), _count("step_size", step_size)
+    base_lr, step_size = checks.rate("learning_rate", learning_rate), checks.count("step_size", step_size)
     if mode == "triangular":
         return Triangular(base_lr, max_lr, step_size)(global_step)
     if mode == "triangular2":
@@ -290,8 +293,8 @@ def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
     >>> step_size(examples=50_000, batch_size=100, epochs=4)
     2000
     """
-    examples, batch_size = _count("examples", examples), _count("batch_size", batch_size)
-    if not 0 < _number("epochs", epochs) < math.inf:
+    examples, batch_size = checks.count("examples", examples), checks.count("batch_size", batch_size)
+    if not 0 < checks.number("epochs", epochs) < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     return max(1, round(math.ceil(examples / batch_size) * epochs))
 
@@ -327,99 +330,6 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
     return Policy._kinds[kind](**arguments)
 
 
-# What the formulas are made of: arithmetic that an int, an array and a tensor share.
-
-
-def _widened(iteration: Any) -> Any:
-    """Return the iteration as an int or as 64-bit integers; tensors may be traced, so their values go unchecked."""
-    if hasattr(iteration, "dtype") and getattr(iteration, "shape", None) is not None:
-        return _widened_array(iteration)
-    if isinstance(iteration, bool) or not hasattr(iteration, "__index__"):
-        raise TypeError(f"iteration must be an integer, or an array or tensor of integers, got {iteration!r}")
-    k = operator.index(iteration)
-    if k < 0:
-        raise ValueError(f"iteration must be >= 0, got {k}")
-    return k
-
-
-def _widened_array(iteration: Any) -> Any:
-    if hasattr(iteration, "to_numpy"):  # a pandas column
-        iteration = iteration.to_numpy()
-    kind = getattr(iteration.dtype, "name", str(iteration.dtype))  # "int64", "torch.int64", ...
-    if "int" not in kind:
-        raise TypeError(f"iteration must be of an integer dtype, got {kind}")
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(iteration, numpy.generic):
-        return _widened(int(iteration))
-    if numpy is not None and isinstance(iteration, numpy.ndarray):
-        k = iteration.astype(numpy.int64)
-        if k.size and k.min() < 0:
-            raise ValueError(f"iteration must be >= 0, got {k.min()}")
-        return k
-    return iteration if hasattr(iteration, "astype") else iteration.long()  # JAX keeps the width it was set to
-
-
-def _real(k: Any) -> Any:
-    """Return integers as 64-bit floats, or 32-bit ones where there are no others."""
-    if isinstance(k, int):
-        return float(k)
-    if hasattr(k, "astype"):
-        return k.astype(float)
-    return k.float() if k.device.type == "mps" else k.double()
-
-
-def _at_most(k: Any, limit: int) -> Any:
-    return min(k, limit) if isinstance(k, int) else k.clip(max=limit)
-
-
-def _between(low: float, high: float, part: Any) -> Any:
-    """Return the rate at `part` of the way up: exact at both ends, and nothing small is lost in a difference."""
-    return low * (1 - part) + high * part
-
-
-def _sin(x: Any) -> Any:
-    if isinstance(x, float):
-        return type(x)(math.sin(x))  # numpy's float64, what comes of a 0-dim array, is a float too
-    return x.__array_namespace__().sin(x) if hasattr(x, "__array_namespace__") else x.sin()
-
-
-# The rules for arguments, by name.
-
-
-def _number(name: str, value: Any, kind: str = "a number") -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or getattr(value, "ndim", False):
-        raise TypeError(f"{name} must be {kind}, got {value!r}")
-    return float(value)
-
-
-def _rate_value(name: str, value: Any) -> float:
-    if not 0 <= _number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
-    return float(value)
-
-
-def _count(name: str, value: Any) -> int:
-    number = _number(name, value, "a positive integer")
-    if not (0 < number < math.inf and number.is_integer()):
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def _gamma(name: str, value: Any) -> float:
-    if not 0 < _number(name, value) <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
-    return float(value)
-
-
-def _choice(*known: str) -> Any:
-    def check(name: str, value: Any) -> str:
-        if value not in known:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
-        return value
-
-    return check
-
-
 def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
     if not isinstance(value, (Mapping, tuple)) or not value:
         raise TypeError(f"{name} must be a mapping of first iterations to policies, got {value!r}")
@@ -435,7 +345,15 @@ def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
 
 
 _CHECKS: dict[str, Any] = {
-    "lr": _rate_value, "base_lr": _rate_value, "max_lr": _rate_value, "start_lr": _rate_value, "end_lr": _rate_value,
-    "step_size": _count, "iterations": _count, "gamma": _gamma, "stages": _stages,
-    "decays": _choice("bounds", "amplitude"), "spacing": _choice("linear", "exponential"),
-}  # fmt: skip
+    "lr": checks.rate,
+    "base_lr": checks.rate,
+    "max_lr": checks.rate,
+    "start_lr": checks.rate,
+    "end_lr": checks.rate,
+    "step_size": checks.count,
+    "iterations": checks.count,
+    "gamma": checks.decline,
+    "stages": _stages,
+    "decays": partial(checks.choice, known=("bounds", "amplitude")),
+    "spacing": partial(checks.choice, known=("linear", "exponential")),
+}

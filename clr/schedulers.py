@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clr.policies import _rate_value
+from clr import checks
 
 __all__ = ["PolicyLR"]
 
@@ -59,7 +59,7 @@ class PolicyLR(LRScheduler):
             if not callable(value):
                 raise TypeError(f"{name} must be a policy or a callable of the iteration, got {value!r}")
         for group in optimizer.param_groups:
-            _rate_value("lr_mult", group.get("lr_mult", 1))
+            checks.rate("lr_mult", group.get("lr_mult", 1))
             if momentum is not None and not group.keys() & {"momentum", "betas"}:
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
@@ -109,4 +109,4 @@ def _unshare(groups: list[dict[str, Any]]) -> None:
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:
     value = function(k)
-    return value if type(value) is float and 0 <= value < math.inf else _rate_value(f"{name}({k})", value)
+    return value if type(value) is float and 0 <= value < math.inf else checks.rate(f"{name}({k})", value)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clr import paths, results
+from clr import checks, paths, results
 from clr.data import Cifar10, Split
 from clr.nets import NETS
 from clr.optim import CaffeSGD
@@ -66,13 +66,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            checks.choice(name, getattr(self, name), known)
         for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
-            value = getattr(self, name)
-            optional = name == "test_pictures" and value is None
-            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            if name != "test_pictures" or self.test_pictures is not None:
+                object.__setattr__(self, name, checks.count(name, getattr(self, name)))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
         if not isinstance(self.policy, Policy):

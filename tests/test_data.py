@@ -255,7 +255,7 @@ def test_bad_tensors_are_refused(images, labels, message):
         Split(images, labels)
 
 
-@pytest.mark.parametrize("count", [0, -1, 2.5, True])
+@pytest.mark.parametrize("count", [0, -1, 2.5])
 def test_bad_counts_are_refused(count):
     with pytest.raises(ValueError, match="train must be a positive integer, got"):
         synthetic_cifar10(train=count)

@@ -133,8 +133,8 @@ def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "headlines"}, "name must be one of headline, .* got 'headlines'"),
-        ({"scale": "huge"}, "scale must be one of full, quick, tiny, got 'huge'"),
+        ({"name": "headlines"}, "name must be 'headline' or .* got 'headlines'"),
+        ({"scale": "huge"}, "scale must be 'full' or 'quick' or 'tiny', got 'huge'"),
         ({"seeds": 0}, "seeds must be a positive integer, got 0"),
         ({"seeds": 1.5}, r"seeds must be a positive integer, got 1\.5"),
     ],

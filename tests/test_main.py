@@ -37,7 +37,7 @@ def test_mistakes_are_said_in_one_line(tiny_data, capsys):
     assert main(["run", "headlines"]) == 1
     assert main(["run"]) == 1
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0].startswith("clr: name must be one of headline")
+    assert errors[0].startswith("clr: name must be 'headline'")
     assert errors[1].startswith("clr: name an experiment, or --all")
 
 
