@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing finished is lost: the same command goes on from here.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"clr: {error}", file=sys.stderr)
         return 1
     return 0
@@ -125,11 +125,14 @@ def _execute_notebooks(home: Path, output: Path) -> list[Path]:
     """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/."""
     sources = sorted((paths.home() / "notebooks").glob("*.ipynb"))
     output.mkdir(parents=True, exist_ok=True)
+    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
+    environment = os.environ | {"CLR_HOME": str(home)}
     for source in sources:
         print(f"Executing {source.name}", flush=True)
-        command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--log-level", "ERROR"]
-        environment = os.environ | {"CLR_HOME": str(home)}
-        subprocess.run([*command, "--output-dir", str(output), str(source)], env=environment, check=True)
+        command = [*nbconvert, "--output-dir", str(output), str(source)]
+        executed = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+        if executed.returncode:
+            raise RuntimeError(f"{source.name} failed:\n{executed.stderr}")
     return [output / source.name for source in sources]
 
 

@@ -29,7 +29,8 @@ def test_readme_holds_what_the_results_say(monkeypatch):
 def test_claim_before_anything_has_run():
     assert report.claim() == "Nothing has been run at full length yet."
     save("triangular", 0, {4000: 0.6})
-    assert "only one arm" in report.claim()
+    assert "at **60.0 % (one run)** after **4,000** updates" in report.claim()
+    assert "nothing to compare with yet" in report.claim()
 
 
 def test_claim_of_one_seed_gives_no_interval():
