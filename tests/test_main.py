@@ -82,3 +82,24 @@ def test_import_is_lazy():
     heavy = "torch", "numpy", "pandas", "matplotlib"
     code = f"import sys, clr; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("failure", [OSError("no network"), KeyboardInterrupt()])
+def test_main_job_goes_on_with_the_stand_in_when_nothing_can_be_downloaded(failure, monkeypatch, capsys):
+    from clr import __main__, data
+
+    def fail():
+        raise failure
+
+    monkeypatch.delenv("CLR_DATA", raising=False)
+    monkeypatch.setattr(data, "download_cifar10", fail)
+    monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
+    assert __main__._find_data().name == "synthetic"
+    assert "Trying to download it; Ctrl-C goes on with the offline stand-in" in capsys.readouterr().out
+
+
+def test_main_job_stops_at_damaged_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CLR_DATA", raising=False)
+    (tmp_path / "home" / "data" / "train").mkdir(parents=True)
+    assert main(["main", "--scale", "tiny"]) == 1
+    assert "train must hold the folders airplane" in capsys.readouterr().err
