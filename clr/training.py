@@ -6,16 +6,10 @@ So a run that was interrupted goes on from its checkpoint bit for bit. Bits are 
 and torch version; across those, equal up to rounding.
 """
 
-import ctypes
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +20,7 @@ from torch.nn import functional as F
 
 from clr import checks, paths, results
 from clr.data import Cifar10, Split
+from clr.machine import keep_freed_memory, provenance
 from clr.nets import NETS
 from clr.optim import CaffeSGD
 from clr.policies import Policy, to_dict
@@ -285,53 +280,3 @@ def _resume(
     net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])
     return state["rows"], state["seconds"]
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed for the next update, not to hand it back to the system page by page.
-
-    The temporaries of one update are larger than glibc's thresholds; faulting them in anew every time costs up to
-    half the speed. Returns whether there was a glibc to tell.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-    mallopt = ctypes.CDLL(None).mallopt
-    wanted = {M_MMAP_THRESHOLD: 1 << 25, M_TRIM_THRESHOLD: 1 << 30, M_TOP_PAD: 1 << 26}
-    return all(mallopt(option, size) for option, size in wanted.items())
-
-
-def provenance(device: str, threads: int) -> dict[str, Any]:
-    """Return what a run was made with: recorded beside its result, never compared."""
-    cuda = torch.device(device).type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "threads": threads,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "system": sys.platform,
-        "commit": _commit(),
-    }
-
-
-@cache
-def _processor() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = {line.split(":")[1].strip() for line in file if line.startswith("model name")}
-        return ", ".join(sorted(names)) or platform.machine()
-    return platform.processor() or platform.machine()
-
-
-@cache
-def _commit() -> str | None:
-    """Return the commit of this code, with "+" after it where files differ from it; None outside a checkout."""
-    try:
-        here = Path(__file__).parent
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "."], cwd=here, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changed.returncode else "")
