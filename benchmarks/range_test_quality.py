@@ -1,9 +1,10 @@
 """How good are the bounds that `clr.suggest_bounds` proposes? Against brute force, and against other finders' rules.
 
-    CLR_DATA=<CIFAR-10> python benchmarks/range_test_quality.py collect [task ...]    # hours become minutes: resumable
-    python benchmarks/range_test_quality.py report                                    # the table, and the JSON
+    CLR_DATA=<CIFAR-10> python benchmarks/range_test_quality.py collect [task ...]    # resumable: what is there is not made again
+    python benchmarks/range_test_quality.py cycles [task ...]     # trains by CLR between the bounds proposed
+    python benchmarks/range_test_quality.py report                # the table, and benchmarks/results/range_test_quality.json
 
-Eight tasks. Each: 20 range tests of 500 updates (weights, batch order and dropout all from the seed), the rate rising
+Nine tasks. Each: 20 range tests of 500 updates (weights, batch order and dropout all from the seed), the rate rising
 exponentially over four to six decades; the truth by a grid of constant rates, four a decade, three seeds, as many updates.
 A rate *learns* where the metric ends, in the mean of the seeds, a tenth of the way from its start to the best rate's;
 it *trains* where every seed ends at least half of the way. Needs scikit-learn, for its 8 x 8 digits.
@@ -12,7 +13,6 @@ Finished pieces are kept in runs/range_test_quality/, and are not made again.
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 import clr
 from clr import paths
+from clr.range_test import RangeTest
 
 UPDATES, EVERY, CURVES, SEEDS = 500, 5, 20, 3
 WORK = paths.home() / "runs" / "range_test_quality"
@@ -194,14 +195,14 @@ def collect(names: list[str]) -> None:
     torch.set_num_threads(1)
     clr.training.keep_freed_memory()
     for name in names:
-        task, folder = TASKS[name], WORK / name.replace(", ", "-").replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
+        task = TASKS[name]
+        folder(name).mkdir(parents=True, exist_ok=True)
         for seed in range(CURVES):
-            once(folder / f"curve-{seed}.json", lambda seed=seed: curve(task, seed))
+            once(folder(name) / f"curve-{seed}.json", lambda seed=seed: curve(task, seed))
         for seed in range(SEEDS):
             for rate in task.rates():
                 policy = clr.Fixed(rate)
-                once(folder / f"rate-{rate:.3g}-{seed}.json", lambda p=policy, s=seed: train(task, p, 100 + s))
+                once(folder(name) / f"rate-{rate:.3g}-{seed}.json", lambda p=policy, s=seed: train(task, p, 100 + s))
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:
@@ -260,10 +261,145 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
     return right / len(batches.y)
 
 
+# Cycles
+
+
+def cycles(names: list[str]) -> None:
+    """Train by the triangular policy, two cycles, between the bounds of each five curves: does it ever diverge?"""
+    torch.set_num_threads(1)
+    for name in names:
+        tests = range_tests(name)
+        for k in range(len(tests) // 5):
+            bounds = clr.suggest_bounds(tests[5 * k : 5 * k + 5])
+            if np.isfinite(bounds.base_lr + bounds.max_lr):
+                policy = clr.Triangular(bounds.base_lr, bounds.max_lr, UPDATES // 4)
+                once(folder(name) / f"cycle-{k}.json", lambda p=policy, k=k, n=name: train(TASKS[n], p, 200 + k))
+
+
+# The report
+
+
+def folder(name: str) -> Path:
+    return WORK / name.replace(", ", "-").replace(" ", "-")
+
+
+def pieces(name: str, kind: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) | {"stem": path.stem} for path in sorted(folder(name).glob(f"{kind}-*.json"))]
+
+
+def range_tests(name: str) -> list[RangeTest]:
+    parts = pieces(name, "curve")
+    return [RangeTest(pd.DataFrame(p["frame"]), "exponential", diverged=p["diverged"]) for p in parts]
+
+
+def truth(name: str) -> tuple[float, float]:
+    """Return the smallest rate that learns, and the largest that trains; NaN before the whole grid is there once."""
+    runs = pd.DataFrame(pieces(name, "rate"))
+    if runs.empty or runs["stem"].nunique() < len(TASKS[name].rates()):
+        return float("nan"), float("nan")
+    runs["rate"] = [float(stem.removeprefix("rate-").rsplit("-", 1)[0]) for stem in runs["stem"]]
+    first, runs["last"] = runs["first"].mean(), runs["last"].astype(float).fillna(runs["first"])
+    ends = runs.groupby("rate")["last"].agg(["mean", "min"])
+    gain = ends["mean"].max() - first
+    learns, trains = ends["mean"] >= first + 0.1 * gain, ends["min"] >= first + 0.5 * gain
+    return float(ends.index[learns].min()), float(ends.index[trains].max())
+
+
+def others(name: str) -> dict[str, list[float]]:
+    """Return what other finders suggest on each curve's losses, by their published rules, on the exponential axis.
+
+    torch-lr-finder: the steepest descent of the smoothed loss (0.05 of the new one). Lightning: the same, of its
+    bias-corrected mean (0.98), without the first ten and last one. fastai "valley": two thirds into the longest
+    descent of the smoothed loss (0.98). All stop at 4 or 5 times the best smoothed loss.
+    """
+    low, high = TASKS[name].test
+    lr = 10 ** (low + (high - low) * np.arange(UPDATES) / UPDATES)
+    found: dict[str, list[float]] = {"torch-lr-finder": [], "Lightning": [], "fastai valley": []}
+    for part in pieces(name, "curve"):
+        losses = np.array(part["losses"], float)
+        plain, corrected = smoothed(losses, 0.95, False), smoothed(losses, 0.98, True)
+        for key, loss, stop in (("torch-lr-finder", plain, 5), ("Lightning", corrected, 4), ("fastai valley", corrected, 4)):
+            bad = np.flatnonzero(~np.isfinite(loss) | (loss > stop * np.minimum.accumulate(loss)))
+            loss = loss[: bad[0]] if len(bad) else loss
+            skip, end = (10, -1) if key == "Lightning" else (0, None)
+            part_of = loss[skip:end]
+            place = longest_descent(part_of) if key == "fastai valley" else int(np.gradient(part_of).argmin())
+            found[key].append(float(lr[skip + place]))
+    return found
+
+
+def smoothed(losses: np.ndarray, beta: float, corrected: bool) -> np.ndarray:
+    mean, out = (0.0 if corrected else losses[0]), []
+    for k, loss in enumerate(losses):
+        mean = beta * mean + (1 - beta) * loss
+        out.append(mean / (1 - beta ** (k + 1)) if corrected else mean)
+    return np.array(out)
+
+
+def longest_descent(loss: np.ndarray) -> int:
+    """Return the place two thirds into the longest decreasing subsequence."""
+    length, start = np.ones(len(loss), int), np.arange(len(loss))
+    for i in range(1, len(loss)):
+        before = np.flatnonzero(loss[:i] > loss[i])
+        if len(before) and length[before].max() >= length[i]:
+            j = before[length[before].argmax()]
+            length[i], start[i] = length[j] + 1, start[j]
+    end = int(length.argmax())
+    return int(start[end] + 2 * (end - start[end]) / 3)
+
+
+def spread(rates: list[float]) -> float:
+    """Return the standard deviation in decades over what could be told."""
+    told = np.log10([rate for rate in rates if np.isfinite(rate)])
+    return float(np.std(told, ddof=1)) if len(told) > 1 else float("nan")
+
+
+def report() -> None:
+    rows = []
+    for name in TASKS:
+        tests = range_tests(name)
+        if len(tests) < 10:
+            continue
+        random = np.random.default_rng(0)
+        picks = [random.permutation(len(tests))[:5] for _ in range(40)]
+        correction = np.sqrt(1 / (1 - 4 / (len(tests) - 1))) if len(tests) > 5 else np.nan  # fives drawn without replacement
+        single = [clr.suggest_bounds(test) for test in tests]
+        fives = [clr.suggest_bounds([tests[i] for i in pick]) for pick in picks]
+        learns, trains = truth(name)
+        ended = pieces(name, "cycle")
+        row: dict[str, Any] = {"task": name, "curves": len(tests), "learns": learns, "trains": trains}
+        for which in ("base_lr", "max_lr"):
+            one, five = ([getattr(b, which) for b in found] for found in (single, fives))
+            row |= {
+                which: float(np.nanmedian(five)), f"{which} untold": int(np.isnan(one).sum()),
+                f"{which} sd one": spread(one), f"{which} sd five": spread(five) * correction,
+            }  # fmt: skip
+            if which == "max_lr":
+                row |= {"within 2 one": within(one, trains), "within 2 five": within(five, trains)}
+        row |= {"cycles": len(ended), "cycles diverged": sum(not end["finite"] for end in ended)}
+        for rule, rates in others(name).items():
+            row |= {rule: float(np.median(rates)), f"{rule} sd": spread(rates), f"{rule} within 2": within(rates, trains)}
+        rows.append(row)
+        table = pd.DataFrame(rows)
+        (Path(__file__).parent / "results").mkdir(exist_ok=True)
+        target = Path(__file__).parent / "results" / "range_test_quality.json"
+        target.write_text(table.to_json(orient="records", indent=1, double_precision=6) + "\n")
+    print(table.set_index("task").T.to_string(float_format=lambda x: f"{x:.3g}"))
+
+
+def within(rates: list[float], trains: float) -> float:
+    """Return the share of rates within a factor of two of the truth; what could not be told is not."""
+    if np.isnan(trains):
+        return float("nan")
+    return float(np.mean([trains / 2.001 <= rate <= trains * 2.001 for rate in rates]))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["collect", "report"])
+    parser.add_argument("what", choices=["collect", "cycles", "report"])
     parser.add_argument("tasks", nargs="*", default=list(TASKS))
     arguments = parser.parse_args()
-    if arguments.what == "collect":
-        collect(arguments.tasks or list(TASKS))
+    if arguments.what == "report":
+        report()
+    else:
+        {"collect": collect, "cycles": cycles}[arguments.what](arguments.tasks or list(TASKS))

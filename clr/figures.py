@@ -38,8 +38,8 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
         ax.plot(k, policy(k), label=name)
     ax.set(xlabel="iteration", ylabel="learning rate", xlim=(0, iterations), ylim=(0, None))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    if len(policies) > 1:
-        ax.legend()
+    if len(policies) > 1:  # above the axes: a cyclical rate leaves no corner free
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
     return ax
 
 

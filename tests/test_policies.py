@@ -555,6 +555,8 @@ def test_pin_torch_takes_arguments_that_make_no_cycle():
     assert torch_rates(100, 0.0, 1.0, 2.5).max() < 0.9  # never at its peak
     with pytest.raises(ZeroDivisionError):
         cyclic_lr(0.1, 0.2, 0)
+    with pytest.raises(ValueError, match="mode is invalid"):
+        cyclic_lr(0.1, 0.2, 2, mode="exp")
     for arguments in [(0.2, 0.1, 2), (-0.2, 0.1, 2), (0.0, 1.0, 2.5), (0.1, 0.2, 0)]:
         with pytest.raises(ValueError, match="must be"):
             Triangular(*arguments)

@@ -1,0 +1,364 @@
+"""The LR range test of Cyclical Learning Rates (Smith, arXiv:1506.01186, section 3.3), on anyone's model.
+
+One short run whose rate rises from update to update, with the metric looked at along the way: the rates between
+which it improves are those to train with. The run is `training.loop` with a `Ramp`; afterwards the model, the
+optimizer and every random state are as they were. `clr.suggest_bounds` reads the bounds off such curves.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from clr.bounds import Bounds, suggest_bounds
+from clr.policies import Ramp
+from clr.restore import random_restored, restored, seed_all
+from clr.training import loop
+
+__all__ = ["Bounds", "RangeTest", "lr_range_test", "suggest_bounds"]
+
+Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTest:
+    """One curve of a range test.
+
+    frame: one row an evaluation: iteration (updates made), lr (of the last of them), metric, train_loss (mean over the
+        updates since the row before). The first row is the model before any update: iteration 0, lr and loss NaN.
+    spacing: "linear" or "exponential".  multipliers: of the rate, group by group.
+    diverged: the curve ended early, or would have.  held_out: whether no batch was both trained on and evaluated on.
+    """
+
+    frame: pd.DataFrame
+    spacing: str = "linear"
+    multipliers: tuple[float, ...] = (1.0,)
+    diverged: bool = False
+    held_out: bool = True
+    seed: int | None = None
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the frame, exact to the bit; `suggest_bounds` takes it back as `pandas.read_csv` reads it."""
+        self.frame.to_csv(path, index=False, lineterminator="\n", na_rep="nan")
+
+    def plot(self, ax: Any = None, bounds: Bounds | None = None) -> Any:
+        """Draw the metric against the rate on `ax` (a new one if None), with bounds if given; return the axes."""
+        from clr.figures import draw_range_test
+
+        curve = self.frame.dropna(subset="lr").rename(columns={"metric": "mean"})
+        return draw_range_test(ax, curve, bounds, self.spacing)
+
+
+def lr_range_test(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Callable[[Any, Any], Tensor],
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None = None,
+    *,
+    start_lr: float,
+    end_lr: float,
+    iterations: int = 500,
+    spacing: str = "linear",
+    eval_every: int | None = None,
+    eval_batches: int | None = None,
+    metric: Callable[[Any, Any], Any] | None = None,
+    forward: Forward | None = None,
+    accumulate: int = 1,
+    autocast: torch.dtype | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    stop_when_diverged: bool = True,
+    seed: int | None = None,
+    progress: bool = True,
+) -> RangeTest:
+    """Train while the rate rises from start_lr to end_lr, look at the metric on the way, and put everything back.
+
+    The row for rate r is what the model does after the update made with r. Groups keep their ratios: with "lr_mult" in
+    any group the rate is multiplied by each group's, as `PolicyLR` does it; otherwise r is the rate of the fastest
+    group and the others keep their distance (of "initial_lr", where a scheduler has noted one; schedulers are not
+    called). Afterwards model, optimizer, gradients, modes, scaler, loaders and random states are as before, to the bit,
+    also after an exception or Ctrl-C.
+
+    Args:
+        model: on any device; batches are moved to it. Submodules that are in eval mode stay so, unless the whole is.
+        loss_fn: called with (outputs, targets); returns a scalar tensor.
+        train_loader: any iterable of (inputs, targets) that can be gone through again; a length is not needed.
+        val_loader: the same, to evaluate on. None: the first tenth of the training loader's batches (10 where it has no
+            length) is set aside; where the test goes through the loader again, those are trained on too (`held_out`).
+        start_lr: may be 0 with linear spacing.  end_lr: reached at iteration `iterations`, as the paper has it.
+        iterations: updates to make.  spacing: "linear" (the paper's) or "exponential".
+        eval_every: updates between evaluations; None for iterations // 100, at least 1.
+        eval_batches: how many batches of val_loader, from its start; they are drawn once. None for all of it each time.
+        metric: called with (outputs, targets) of a batch; larger is better. Averaged over batches by their size. None
+            for accuracy. What is no mean over examples (AUC) is exact with a val_loader of one batch: [(x, y)].
+        forward: called with (model, batch) for batches of other shapes; returns (outputs, targets). E.g. for dicts
+            `lambda model, batch: (model(batch["x"]), batch["y"])`.
+        accumulate: batches an update; their losses are averaged.
+        autocast: the dtype of `torch.autocast`.  scaler: a GradScaler.
+        stop_when_diverged: end the curve at the first evaluation where metric or training loss is not finite, or the
+            loss is four times what it was at first (the factor of fastai's finder, there of the best); looked for at
+            evaluations only.
+        seed: of this test's batch order, augmentation and dropout (the initial weights are the model's own). None: as
+            the random states are, so the test sees just the batches that training afterwards will see.
+        progress: show a bar with the time left.
+
+    Raises:
+        TypeError: a loader is an iterator, which cannot be rewound, or an argument is of the wrong kind.
+        ValueError: nothing to train, an empty loader, a rate out of order, a loss that is no scalar, a metric that is
+            not a number before training has begun. The model is untouched.
+
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Linear(2, 2), torch.randn(64, 2)
+    >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> batches = [(x, (x.sum(1) > 0).long())]
+    >>> test = lr_range_test(model, sgd, nn.functional.cross_entropy, batches, batches,
+    ...                      start_lr=0.0, end_lr=1.0, iterations=4, progress=False)
+    >>> test.frame["lr"].tolist(), sgd.param_groups[0]["lr"]
+    ([nan, 0.0, 0.25, 0.5, 0.75], 0.1)
+    """
+    ramp = Ramp(start_lr, end_lr, iterations, spacing)
+    if not ramp.start_lr < ramp.end_lr:
+        raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
+    every = max(1, ramp.iterations // 100) if eval_every is None else _positive("eval_every", eval_every)
+    _check(model, optimizer, train_loader, val_loader)
+    trainer = _Trainer(model, optimizer, loss_fn, forward or _pair, metric or _accuracy, autocast, scaler)
+    loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
+    losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
+    keepers = [optimizer] if scaler is None else [optimizer, scaler]
+    with restored([model, *losses], keepers, loaders):
+        if seed is not None:
+            seed_all(seed, loaders)
+        if not model.training:
+            model.train()
+        batches = _Batches(train_loader, _positive("accumulate", accumulate))
+        held_out = _held_out(batches, val_loader, None if eval_batches is None else _positive("eval_batches", eval_batches))
+        rates = ramp(np.arange(ramp.iterations)).tolist()
+        rows = _rows(trainer, batches, held_out, rates, every, stop_when_diverged, progress)
+    frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
+    overlap = val_loader is None and batches.passes > 1
+    return RangeTest(frame, spacing, trainer.multipliers, _diverged(rows), not overlap, seed)
+
+
+def _rows(
+    trainer: "_Trainer", batches: "_Batches", held_out: Iterable[Any], rates: Sequence[float], every: int, stop: bool,
+    progress: bool,
+) -> list[tuple[int, float, float, float]]:  # fmt: skip
+    from tqdm.auto import tqdm
+
+    before = trainer.evaluate(held_out)
+    if not np.isfinite(before):
+        raise ValueError(f"metric must be a finite number on the model as it is, got {before}")
+    rows = [(0, np.nan, before, np.nan)]
+    with tqdm(total=len(rates), unit="updates", desc="LR range test", disable=not progress) as bar:
+        updates = loop(
+            lambda k, rate: trainer.update(rate, next(batches)),
+            rates,
+            lambda: (trainer.evaluate(held_out), trainer.mean_loss()),
+            every,
+        )
+        for iteration, _, (metric, loss) in updates:
+            rows.append((iteration, trainer.rate(), metric, loss))
+            bar.update(iteration - bar.n)
+            if stop and _diverged(rows):
+                break
+    return rows
+
+
+def _diverged(rows: Sequence[tuple[int, float, float, float]]) -> bool:
+    first, last = rows[1][3], rows[-1][3]
+    return not np.isfinite([rows[-1][2], last]).all() or last > first + 3 * abs(first)
+
+
+class _Trainer:
+    """A user's model, optimizer and loss, as one update and one evaluation."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_fn: Callable[[Any, Any], Tensor],
+        forward: Forward, metric: Callable[[Any, Any], Any], autocast: torch.dtype | None,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:  # fmt: skip
+        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        self.forward, self.metric, self.autocast, self.scaler = forward, metric, autocast, scaler
+        self.device = next(p for p in model.parameters() if p.requires_grad).device
+        self.multipliers = _multipliers(optimizer)
+        groups = [group["params"] for group in optimizer.param_groups]
+        self.parameters = list(dict.fromkeys([*model.parameters(), *(p for group in groups for p in group)]))
+        self.losses: list[Tensor] = []
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        self.steps_by_closure = closure is not None and closure.default is closure.empty  # LBFGS
+
+    def update(self, rate: float, batches: Sequence[Any]) -> None:
+        """Make one update with `rate`; nothing here waits for the device, but what the scaler does itself."""
+        for group, multiplier in zip(self.optimizer.param_groups, self.multipliers, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * multiplier)
+            else:
+                group["lr"] = rate * multiplier
+        if self.steps_by_closure:
+            calls: list[Tensor] = []
+            self.optimizer.step(lambda: calls.append(self._backward(batches)) or calls[-1])
+            self.losses.append(calls[0])
+            return
+        self.losses.append(self._backward(batches))
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def _backward(self, batches: Sequence[Any]) -> Tensor:
+        """Set the gradients of the mean loss over the batches; return it."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        losses = []
+        for batch in batches:
+            with self._autocast():
+                outputs, targets = self.forward(self.model, _moved(batch, self.device))
+                loss = _scalar(self.loss_fn(outputs, targets)) / len(batches)
+            losses.append(loss.detach())
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _autocast(self) -> Any:
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
+
+    def rate(self) -> float:
+        """Return the rate that the optimizer holds, of the group whose multiplier is nearest to 1."""
+        nearest = min(range(len(self.multipliers)), key=lambda i: abs(self.multipliers[i] - 1))
+        lr = float(self.optimizer.param_groups[nearest]["lr"])
+        return lr if self.multipliers[nearest] in (0, 1) else lr / self.multipliers[nearest]
+
+    def mean_loss(self) -> float:
+        """Return the mean loss over the updates since it was last asked for."""
+        mean = torch.stack(self.losses).double().mean().item()
+        self.losses.clear()
+        return mean
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Any]) -> float:
+        """Return the metric in eval mode; modes and random states are as before, so training does not notice."""
+        modes = [(module, module.training) for module in self.model.modules()]
+        total, count = 0.0, 0
+        with random_restored():
+            self.model.eval()
+            for batch in batches:
+                with self._autocast():
+                    outputs, targets = self.forward(self.model, _moved(batch, self.device))
+                    size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
+                    total, count = total + self.metric(outputs, targets) * size, count + size
+        for module, mode in modes:
+            module.training = mode
+        if not count:
+            raise ValueError("val_loader must give at least one batch, got none")
+        return float(total) / count
+
+
+class _Batches(Iterator[list[Any]]):
+    """The loader's batches, `size` at a time, from its start again when it has ended."""
+
+    def __init__(self, loader: Iterable[Any], size: int) -> None:
+        self.loader, self.size, self.passes = loader, size, 1
+        self.iterator = iter(loader)
+
+    def __next__(self) -> list[Any]:
+        return [self.batch() for _ in range(self.size)]
+
+    def batch(self) -> Any:
+        for batch in self.iterator:
+            return batch
+        self.iterator, self.passes = iter(self.loader), self.passes + 1
+        for batch in self.iterator:
+            return batch
+        raise ValueError("train_loader must give at least one batch each time it is gone through, got none")
+
+
+def _held_out(batches: _Batches, val_loader: Iterable[Any] | None, count: int | None) -> Iterable[Any]:
+    """Return what to evaluate on: all of val_loader, its first batches, or the training loader's first."""
+    if val_loader is not None:
+        with random_restored():
+            return val_loader if count is None else list(islice(val_loader, count))
+    if count is None:
+        try:
+            count = max(1, len(batches.loader) // 10)  # type: ignore[arg-type]
+        except TypeError:  # no length; a DataLoader over an IterableDataset has a __len__ that says so
+            count = 10
+    first = list(islice(batches.iterator, count))
+    if not first:
+        raise ValueError("train_loader must give at least one batch, got none")
+    return first
+
+
+def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) -> None:
+    for name, loader in zip(("train_loader", "val_loader"), loaders, strict=True):
+        if loader is not None and (not isinstance(loader, Iterable) or isinstance(loader, Iterator)):
+            raise TypeError(f"{name} must be an iterable that can be gone through again, got {loader!r}")
+    if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"model and optimizer must be torch's, got {type(model)} and {type(optimizer)}")
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if not trained:
+        raise ValueError("model must have parameters that require gradients, got none")
+    if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError("optimizer must hold parameters of the model, got one that holds none of them")
+
+
+def _multipliers(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
+    groups = optimizer.param_groups
+    if any("lr_mult" in group for group in groups):
+        return tuple(float(group.get("lr_mult", 1)) for group in groups)
+    rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
+    fastest = max(rates)
+    return tuple(rate / fastest if fastest else 1.0 for rate in rates)
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return value
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.dim():
+        kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss)}"
+        raise ValueError(f"loss_fn must return a scalar tensor, got {kind}")
+    return loss
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """Return the batch on the device: tensors, whatever else has a `.to`, and tuples, lists and dicts of them."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch
+
+
+def _pair(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        length = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise TypeError(
+            f"batches must be pairs of inputs and targets, got {type(batch).__name__}{length}; for other shapes give "
+            "forward=lambda model, batch: (outputs, targets)"
+        )
+    return model(batch[0]), batch[1]
+
+
+def _accuracy(outputs: Any, targets: Any) -> float:
+    classes = isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.dim() > 1
+    if not classes or outputs.shape[:1] + outputs.shape[2:] != targets.shape or targets.is_floating_point():
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (outputs, targets)]
+        raise ValueError(f"metric must be given: accuracy needs scores (N, classes) and classes (N,), got {shapes}")
+    return (outputs.argmax(1) == targets).sum().item() / targets.numel()
