@@ -3,7 +3,8 @@
 The method, curve by curve, on the axis that the test was spaced by (the rate if linear, its logarithm otherwise):
 
 1. The metric is smoothed by a cubic smoothing spline (scipy), as much as predicts each block of neighbouring
-   evaluations best from all the others: noise hangs together here, which leaving out single ones (GCV) takes for signal.
+   evaluations best from all the others: noise hangs together here, and leaving out single ones (GCV) takes it for
+   signal.
 2. It *rises* if it comes to stand three standard deviations of its own noise above the metric before training.
 3. `base_lr` is where a tenth of that gain is made: the usual start of a rise ("10 % to 90 % rise time").
 4. `max_lr`, where the gain is lost again: a third of the rate at which half of it is gone. A test is past a rate
@@ -49,8 +50,9 @@ class Bounds:
 
     base_lr, max_lr: learning rates; NaN where they cannot be told.  base_ci, max_ci: 95 % intervals, (low, high).
     verdict: what was seen, how sure it is and what to do, in sentences.
-    curve: lr, mean of the metric, low and high (95 % of the mean over seeds; with one curve 95 % of its noise), smooth,
-        n (curves that came so far).  seeds: how many curves.  spacing: of the rates, "linear" or "exponential".
+    curve: lr, mean of the metric, low and high (95 % of the mean over seeds, while all go on; with one curve 95 % of
+        its noise), smooth, n (curves that came so far).  seeds: how many curves.
+    spacing: of the rates, "linear" or "exponential".
     """
 
     base_lr: float
@@ -71,7 +73,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One curve: position on the axis, metric, the metric before training (NaN: unknown), and whether the next rate diverged."""
+    """One curve: places on the axis, metric, the metric before training (NaN: unknown), whether it diverged next."""
 
     x: Array
     y: Array
@@ -173,7 +175,7 @@ def _smoothers(n: int) -> tuple[Array, Array, list[Array], list[Array]]:
     """Return what the smoothing splines through n even points share, and what leaving blocks out takes.
 
     Eigenvalues and -vectors of the roughness, the integral of s''^2 (Green and Silverman 1994, section 2.3); blocks;
-    and for each block (I - H)^-1 for every lam, H the smoother within it: times residuals, the errors when it is left out.
+    and for each block (I - H)^-1 for every lam, H the smoother within it: times residuals, errors of leaving it out.
     """
     second = np.diff(np.eye(n), 2, axis=0)
     gram = (4 * np.eye(n - 2) + np.eye(n - 2, k=1) + np.eye(n - 2, k=-1)) / 6
@@ -301,8 +303,11 @@ def _curve(frame: pd.DataFrame, log: bool) -> _Curve:
     frame = frame.sort_values("lr", kind="stable")
     columns = [name for name in ("metric", "train_loss") if name in frame]
     finite = np.isfinite(frame[columns].to_numpy(float)).all(1)
-    flagged = "diverged" in frame and bool(frame["diverged"].any())
     end = len(finite) if finite.all() else int(finite.argmin())
+    flagged = "diverged" in frame and bool(frame["diverged"].any())
+    if "train_loss" in frame and end:  # a curve on disk has no flag: told as `lr_range_test` tells it
+        losses = frame["train_loss"].to_numpy(float)[:end]
+        flagged = flagged or bool(losses[-1] > losses[0] + 3 * abs(losses[0]))
     lr, metric = frame["lr"].to_numpy(float)[:end], frame["metric"].to_numpy(float)[:end]
     before = float(untrained[0]) if len(untrained) else float("nan")
     return _Curve(np.log(lr) if log else lr, metric, before, flagged or end < len(finite), log)
@@ -316,6 +321,7 @@ def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[_Curve]) -> pd.
     lr, count = table["lr"].to_numpy(), table["count"].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stats.t.ppf(0.975, np.maximum(count - 1, 1)) * table["std"].to_numpy() / np.sqrt(count)
+    half[count < len(curves)] = np.nan  # where some have diverged the others are no fair sample
     if len(curves) == 1:
         half = np.full(len(lr), 1.96 * _spread(_smooth(curves[0].y)[1]) if smooths else np.nan)
     smooth = np.mean([np.interp(lr, s.index, s, right=np.nan) for s in smooths], axis=0) if smooths else np.nan * lr
@@ -336,11 +342,12 @@ _SEEN = {
     "end_lr.",
     "apart": "The metric rises so shortly before it falls that base_lr cannot be told apart from max_lr: test with "
     "exponential spacing or more updates, or take a third of max_lr, as the paper advises.",
-    "falling": "The metric is already falling at the start, so neither bound can be told: test from a smaller start_lr.",
+    "falling": "The metric is already falling at the start, so neither bound can be told: test from a smaller "
+    "start_lr.",
     "flat": "The metric never rises clearly above where it starts, so neither bound can be told: test up to a larger "
     "end_lr, for more updates, or with more examples to evaluate on.",
-    "few": f"There are fewer than {FEWEST} evaluations before the curve ends, so neither bound can be told: evaluate more "
-    "often, or, where it diverged, test up to a smaller end_lr.",
+    "few": f"There are fewer than {FEWEST} evaluations before the curve ends, so neither bound can be told: evaluate "
+    "more often, or, where it diverged, test up to a smaller end_lr.",
 }  # fmt: skip
 
 

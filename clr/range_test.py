@@ -128,6 +128,8 @@ def lr_range_test(
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
     every = max(1, ramp.iterations // 100) if eval_every is None else _positive("eval_every", eval_every)
+    if eval_batches is not None:
+        _positive("eval_batches", eval_batches)
     _check(model, optimizer, train_loader, val_loader)
     trainer = _Trainer(model, optimizer, loss_fn, forward or _pair, metric or _accuracy, autocast, scaler)
     loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
@@ -139,7 +141,7 @@ def lr_range_test(
         if not model.training:
             model.train()
         batches = _Batches(train_loader, _positive("accumulate", accumulate))
-        held_out = _held_out(batches, val_loader, None if eval_batches is None else _positive("eval_batches", eval_batches))
+        held_out = _held_out(batches, val_loader, eval_batches)
         rates = ramp(np.arange(ramp.iterations)).tolist()
         rows = _rows(trainer, batches, held_out, rates, every, stop_when_diverged, progress)
     frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
@@ -216,13 +218,16 @@ class _Trainer:
 
     def _backward(self, batches: Sequence[Any]) -> Tensor:
         """Set the gradients of the mean loss over the batches; return it."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        losses = []
+        losses: list[Tensor] = []
         for batch in batches:
             with self._autocast():
                 outputs, targets = self.forward(self.model, _moved(batch, self.device))
-                loss = _scalar(self.loss_fn(outputs, targets)) / len(batches)
+                loss = _scalar(self.loss_fn(outputs, targets))
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            if not losses:
+                for parameter in self.parameters:  # as late as can be: its memory is still warm when it is used again
+                    parameter.grad = None
             losses.append(loss.detach())
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -236,7 +236,7 @@ def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
         errors = []
         for block in _smoothers(30)[2]:
             rest = np.setdiff1d(np.arange(30), block)
-            if 0 in block or 29 in block:  # scipy's spline, fitted without an end, does not reach it: as a straight line
+            if 0 in block or 29 in block:  # beyond its ends a natural spline is a straight line
                 spline = make_smoothing_spline(place[rest], y[rest], lam=lam)
                 end, at = (rest[0], block) if 0 in block else (rest[-1], block)
                 guess = spline(end) + spline.derivative()(end) * (at - end)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 import clr
 from clr.policies import Ramp
 
-SHORT = dict(start_lr=0.001, end_lr=0.5, iterations=12, eval_every=3, progress=False)
+SHORT = {"start_lr": 0.001, "end_lr": 0.5, "iterations": 12, "eval_every": 3, "progress": False}
 
 
 class Net(nn.Module):
@@ -40,7 +40,8 @@ class Augmented(Dataset):
         return len(self.x)
 
     def __getitem__(self, i):
-        return self.x[i] + random.gauss(0, 0.1) + np.random.normal() * 0.1 + float(self.random.normal()) * 0.1, self.y[i]
+        noise = random.gauss(0, 0.1) + np.random.normal() * 0.1 + float(self.random.normal()) * 0.1
+        return self.x[i] + noise, self.y[i]
 
 
 class Counting(RandomSampler):
@@ -112,7 +113,7 @@ def flat(value):
 
 
 def everything(model, optimizer, loader):
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "modes": [m.training for m in model.modules()]}
+    state = [model.state_dict(), optimizer.state_dict(), [module.training for module in model.modules()]]
     gradients = [p.grad for p in model.parameters()]
     randoms = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state(), torch.rand(1)]
     own = [model.calls, list(model.seen), getattr(getattr(loader, "sampler", None), "passes", None)]
@@ -224,7 +225,8 @@ def test_kept_workers_are_left_alone():
     next(iter(loader))
     workers = loader._iterator
     model, optimizer, _ = script(plain_list, sgd)
-    clr.lr_range_test(model, optimizer, F.cross_entropy, loader, [points()], **SHORT | {"iterations": 2, "eval_every": 2})
+    options = SHORT | {"iterations": 2, "eval_every": 2}
+    clr.lr_range_test(model, optimizer, F.cross_entropy, loader, [points()], **options)
     assert loader._iterator is workers
 
 
@@ -281,7 +283,7 @@ def test_a_hundred_evaluations_by_default():
 
 
 def test_a_linear_test_may_start_at_zero():
-    rates, weights, test = spied(start_lr=0, eval_every=1)
+    rates, _, test = spied(start_lr=0, eval_every=1)
     assert rates[0] == [0.0] and test.frame.lr[1] == 0.0 and test.frame.metric[1] == test.frame.metric[0]
 
 
@@ -405,7 +407,8 @@ def test_a_part_of_val_loader_is_drawn_once():
                 yield batch
 
     model = nn.Linear(2, 2)
-    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), Drawn(plain_list()), eval_batches=2, **SHORT)
+    loaders = plain_list(), Drawn(plain_list())
+    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, *loaders, eval_batches=2, **SHORT)
     assert len(drawn) == 2
 
 
@@ -433,8 +436,8 @@ def test_autocast_reaches_the_model_and_the_metric():
         return 0.5
 
     clr.lr_range_test(
-        model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], autocast=torch.bfloat16, metric=metric,
-        **SHORT,
+        model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], autocast=torch.bfloat16,
+        metric=metric, **SHORT,
     )  # fmt: skip
     assert kinds == {torch.bfloat16}
 
@@ -457,7 +460,9 @@ def test_nothing_is_read_back_between_evaluations(monkeypatch):
     for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
         original = getattr(torch.Tensor, name)
         monkeypatch.setattr(
-            torch.Tensor, name, lambda self, *a, _name=name, _of=original, **k: (reads.append(_name), _of(self, *a, **k))[1]
+            torch.Tensor,
+            name,
+            lambda self, *a, _name=name, _of=original, **k: (reads.append(_name), _of(self, *a, **k))[1],
         )
     counts = []
     for iterations in (10, 50):
@@ -508,8 +513,9 @@ def test_a_metric_that_becomes_nan_ends_the_curve_and_is_kept():
     values = iter([0.5, 0.6, float("nan")])
     model = nn.Linear(2, 2)
     test = clr.lr_range_test(
-        model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], metric=lambda *_: next(values), **SHORT
-    )
+        model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], metric=lambda *_: next(values),
+        **SHORT,
+    )  # fmt: skip
     assert test.diverged and test.frame.metric[:2].tolist() == [0.5, 0.6] and np.isnan(test.frame.metric[2])
 
 
@@ -544,7 +550,7 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"accumulate": True}, ValueError, "accumulate must be a positive integer, got True"),
         ({"loss_fn": lambda x, y: x}, ValueError, r"loss_fn must return a scalar tensor, got shape \(16, 2\)"),
         ({"loss_fn": lambda x, y: 1.0}, ValueError, "loss_fn must return a scalar tensor, got <class 'float'>"),
-        ({"metric": lambda x, y: float("nan")}, ValueError, "metric must be a finite number on the model as it is, got nan"),
+        ({"metric": lambda x, y: float("nan")}, ValueError, "metric must be a finite number on the model as it is"),
         ({"val_loader": [(points()[0], points()[0])]}, ValueError, "metric must be given: accuracy needs scores"),
     ],
 )
