@@ -111,11 +111,11 @@ def _find_data() -> data.Cifar10:
         return data.load_cifar10()
     try:
         return data.load_cifar10()
-    except FileNotFoundError as missing:
+    except data.NothingThereError as missing:
         print(f"{missing}\nTrying to download it; Ctrl-C goes on with the offline stand-in.", flush=True)
     try:
         return data.load_cifar10(data.download_cifar10())
-    except (OSError, ImportError, KeyboardInterrupt) as error:
+    except (OSError, ImportError, RuntimeError, KeyboardInterrupt) as error:
         print(f"Not downloaded: {error or 'interrupted'}", flush=True)
         os.environ["CLR_DATA"] = "synthetic"
         return data.load_cifar10()

@@ -10,13 +10,16 @@ The method, curve by curve, on the axis that the test was spaced by (the rate if
 4. `max_lr`, where the gain is lost again: a third of the rate at which half of it is gone. A test is past a rate
    before the harm is done, and a net that is warmed up bears more than a fresh one: trained at a constant rate, nets
    fail at about a third of that rate. The third was read off three tasks (digits MLP and CNN by SGD, a transformer
-   by Adam), and is checked on the others, in `benchmarks/range_test_quality.py`.
+   by Adam; the first curves of Caffe's quick net had been seen), and is checked on others in
+   `benchmarks/range_test_quality.py`.
 5. `max_lr`, where the gain is not lost: where the rise slows, if it slows to less than half of its slope (the knee of
    two straight lines fitted by least squares). Otherwise the curve is still rising, and the bound cannot be told.
 
 The bounds are the means over the curves, with Student's interval; one curve alone gets its interval by a block
 bootstrap of its residuals, with random signs, which leaves every stretch of the curve its own raggedness. Both bounds
-follow the rate when it is measured in other units, and the metric too.
+follow the rate when it is measured in other units, and the metric too. A tenth (3) and the knee (5) were settled with
+the earlier port's published range test in view, so that the headline's bounds come out near the published ones is no
+independent check.
 """
 
 from collections.abc import Sequence
@@ -224,9 +227,7 @@ def _resampled(curve: _Curve) -> list[_Reading]:
     blocks = _blocks(len(errors))
     random = np.random.default_rng(0)
     signs = random.choice([-1.0, 1.0], size=(RESAMPLES, blocks[-1] + 1))[:, blocks]
-    return [
-        _read(_Curve(curve.x, smooth + errors * sign, curve.before, curve.diverged, curve.log)) for sign in signs
-    ]
+    return [_read(_Curve(curve.x, smooth + errors * sign, curve.before, curve.diverged, curve.log)) for sign in signs]
 
 
 # From curves to bounds
@@ -270,6 +271,8 @@ def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
             known = ", ".join(map(str, tests.columns))
             raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {known}")
         frames = [part for _, part in tests.groupby("seed")] if "seed" in tests else [tests]
+        if any(part["lr"].dropna().duplicated().any() for part in frames):
+            raise ValueError("tests must have one row a rate in each curve: give curves a column 'seed'")
         return _nonempty(frames), _spacing(tests["lr"].to_numpy(float)), True
     tests = [tests] if hasattr(tests, "frame") else tests
     if not isinstance(tests, Sequence) or not all(hasattr(test, "frame") for test in tests):
@@ -367,7 +370,9 @@ def _verdict(
     if diverged:
         words.append(f"{diverged} of {n} curves diverged.")
     words.append(
-        f"Mean of {n} curves." if n > 1 else "One curve only: seeds were not averaged, and the intervals leave out how "
+        f"Mean of {n} curves."
+        if n > 1
+        else "One curve only: seeds were not averaged, and the intervals leave out how "
         "much seeds differ; five are better."
     )
     if not held_out:

@@ -11,6 +11,7 @@ import os
 import urllib.request
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,10 @@ __all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "s
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training pictures: R, G, B
 PER_CLASS = {"train": 5_000, "test": 1_000}
+
+
+class NothingThereError(FileNotFoundError):
+    """There is no CIFAR-10 at all; a part of it missing is another matter."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     if (folder / "train").is_dir():
         return _load_image_folder(folder)
     archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
-    raise FileNotFoundError(
+    raise NothingThereError(
         f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
         "`make data`, or point CLR_DATA at a copy, or set CLR_DATA=synthetic for the offline stand-in."
     )
@@ -172,21 +177,26 @@ def download_cifar10(root: str | os.PathLike[str] | None = None, timeout: float 
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
     if not archive.exists():
-        _fetch(CIFAR10.url, archive, timeout)
+        _fetch(CIFAR10.url, archive, CIFAR10.tgz_md5, timeout)
     CIFAR10(str(folder), download=True)  # checks the archive and unpacks it
     return folder
 
 
-def _fetch(url: str, target: Path, timeout: float) -> None:
+def _fetch(url: str, target: Path, md5: str, timeout: float) -> None:
     """Fetch `url`, from where an earlier try stopped, under a temporary name until it is whole."""
     from tqdm.auto import tqdm
 
     part = target.with_name(target.name + ".part")
+    if part.exists() and hashlib.md5(part.read_bytes()).hexdigest() == md5:  # stopped just before the end
+        part.rename(target)
+        return
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     with urllib.request.urlopen(request, timeout=timeout) as response:
         if response.status != 206:  # the server starts from the beginning
             done = 0
+        if "Content-Length" not in response.headers:
+            raise ConnectionError(f"{url} does not say how long it is: is there a login page in between?")
         size = done + int(response.headers["Content-Length"])
         with (
             part.open("ab" if done else "wb") as file,
@@ -197,6 +207,9 @@ def _fetch(url: str, target: Path, timeout: float) -> None:
                 bar.update(len(chunk))
     if part.stat().st_size != size:
         raise ConnectionError(f"{url} ended after {part.stat().st_size} of {size} bytes; run again to go on from there")
+    if hashlib.md5(part.read_bytes()).hexdigest() != md5:
+        part.unlink()
+        raise ConnectionError(f"what came from {url} is not the archive: its md5 should be {md5}; run again")
     part.rename(target)
 
 
@@ -209,8 +222,8 @@ def _load_image_folder(root: Path) -> Cifar10:
     jpeg = suffixes <= {".jpg", ".jpeg"}
     if not jpeg and suffixes != {".png"}:
         raise ValueError(f"{root} must hold either JPEG or PNG pictures, got {', '.join(sorted(suffixes))}")
-    stats = ((path, path.stat()) for _, _, path in files)
-    key = _sha256(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode() for path, stat in stats)
+    stats = ((path.relative_to(root), path.stat()) for _, _, path in files)
+    key = _sha256(f"{path.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode() for path, stat in stats)
     cache = paths.home() / "data" / "cache" / f"{key[:16]}.npz"
     arrays = _read_cache(cache)
     if arrays is None:
@@ -284,14 +297,8 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    part = paths.temporary(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, **arrays)
-        part.replace(path)
-    except OSError:  # a read-only or full disk costs the next start some seconds, no more
-        part.unlink(missing_ok=True)
+    with suppress(OSError), paths.replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)  # a read-only or full disk costs the next start some seconds, no more
 
 
 # The stand-in

@@ -148,16 +148,22 @@ def run(
         ResultError: a result that is there was made with another config or data; the message names the field.
     """
     wanted = configs(name, seeds, scale)
+    n_jobs = n_jobs if n_jobs in (None, -1) else checks.count("n_jobs", n_jobs)
+    device = str(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     data = load_cifar10() if data is None else data
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not isinstance(data, Cifar10):
+        raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     root = Path(results_dir) if results_dir is not None else results_folder(data.name, scale)
     folder = root / data.name / name
     missing = [
         Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, device)
         for (arm, seed), config in wanted.items()
-        if results.load(folder / arm, seed, identity(config, data)) is None or rerun
+        if rerun or results.load(folder / arm, seed, identity(config, data)) is None
     ]
-    _run_all(missing, data, n_jobs or (1 if device != "cpu" else None))
+    for job in missing:  # a folder that cannot be written is said before anything is trained
+        job.folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=job.folder).close()
+    _run_all(missing, data, n_jobs)
     frame = results.read(root, data.name, name)
     keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
     return frame[keys.isin(list(wanted))].reset_index(drop=True)
@@ -189,16 +195,15 @@ class Job:
 def _save_weights(path: Path, finished: Run) -> None:
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(finished.weights, paths.temporary(path))
-    paths.temporary(path).replace(path)
+    with paths.replacing(path) as part:
+        save_file(finished.weights, part)
 
 
 def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     """Run jobs side by side, with one bar of updates for all."""
     if not jobs:
         return
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or -1  # the surrounding parallel_config, else all
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if jobs[0].device == "cpu" else 1)
     with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)):
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
         for _ in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", mmap_mode="c")(calls):
@@ -214,10 +219,13 @@ def _note(path: Path, iteration: int) -> None:
 def _bar(jobs: list[Job], notes: Path) -> Iterator[None]:
     """Show the updates that the jobs have noted, and the time left, until the work inside is done."""
     done = threading.Event()
+    first: dict[str, int] = {}  # what was made before an interruption does not count for the time left
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=jobs[0].folder.parent.name) as bar:
 
         def show() -> None:
-            bar.n = sum(int(note.read_text() or 0) for note in notes.iterdir())
+            made = {note.name: int(note.read_text() or 0) for note in notes.iterdir()}
+            bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
+            bar.n = sum(made.values())
             bar.refresh()
 
         def watch() -> None:

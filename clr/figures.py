@@ -47,21 +47,22 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     """Draw test accuracy against iteration, whole curves: an arm's mean over its seeds, and its 95 % band.
 
     Args:
-        frame: as `clr.results.read` returns it; the legend says each arm's n.
+        frame: of one data set, as `clr.results.read` returns it; the legend says each arm's n. Where a run ended early,
+            the mean goes on over the others.
         cycles: for a cyclical arm the updates in a cycle; its cycles' ends are marked.
     """
+    if frame["dataset"].nunique() > 1:
+        raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     for colour, (arm, runs) in zip(sns.color_palette("colorblind"), frame.groupby("arm"), strict=False):
         by_iteration = runs.groupby("iteration")["test_accuracy"]
-        seeds = by_iteration.size()
-        common = seeds.index[seeds == seeds.max()]
-        mean = by_iteration.mean()[common]
-        ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T.loc[common]
-        ax.plot(mean.index, mean, color=colour, label=f"{arm} (n = {seeds.max()})")
+        mean = by_iteration.mean()
+        ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T
+        ax.plot(mean.index, mean, color=colour, label=f"{arm} (n = {by_iteration.size().max()})")
         ax.fill_between(mean.index, ends["low"], ends["high"], color=colour, alpha=0.25, linewidth=0)
         if cycles and arm in cycles:
             at = mean[mean.index % cycles[arm] == 0]
             ax.plot(at.index, at, "o", color=colour, markersize=5, label=f"{arm}: ends of cycles")
-    ax.set(xlabel="iteration (updates of 100 pictures)", ylabel="test accuracy", xlim=(0, None))
+    ax.set(xlabel="iteration", ylabel="test accuracy", xlim=(0, None))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend(loc="lower right")

@@ -5,9 +5,11 @@ and `notebooks/` (a notebook's kernel starts in `notebooks/`), else the working 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["home", "temporary"]
+__all__ = ["home", "replacing"]
 
 
 def home() -> Path:
@@ -21,6 +23,16 @@ def home() -> Path:
     return here
 
 
-def temporary(path: Path) -> Path:
-    """Return the name under which to write what is then renamed to `path`: no reader ever sees half a file."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to, which then becomes `path`: no reader ever sees half a file.
+
+    When the writing fails, or is interrupted, nothing is left of it and what was at `path` still is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

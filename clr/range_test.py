@@ -46,8 +46,9 @@ class RangeTest:
     seed: int | None = None
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the frame, exact to the bit; `suggest_bounds` takes it back as `pandas.read_csv` reads it."""
-        self.frame.to_csv(path, index=False, lineterminator="\n", na_rep="nan")
+        """Write the frame; `suggest_bounds` takes it as `pandas.read_csv` reads it, and several by their seed."""
+        frame = self.frame if self.seed is None else self.frame.assign(seed=self.seed)
+        frame.to_csv(path, index=False, lineterminator="\n", na_rep="nan")
 
     def plot(self, ax: Any = None, bounds: Bounds | None = None) -> Any:
         """Draw the metric against the rate on `ax` (a new one if None), with bounds if given; return the axes."""
@@ -131,6 +132,7 @@ def lr_range_test(
     if eval_batches is not None:
         _positive("eval_batches", eval_batches)
     _check(model, optimizer, train_loader, val_loader)
+    _check_options(metric, forward, autocast, scaler, seed)
     trainer = _Trainer(model, optimizer, loss_fn, forward or _pair, metric or _accuracy, autocast, scaler)
     loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
     losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
@@ -243,7 +245,7 @@ class _Trainer:
 
     def mean_loss(self) -> float:
         """Return the mean loss over the updates since it was last asked for."""
-        mean = torch.stack(self.losses).double().mean().item()
+        mean = torch.stack(self.losses).cpu().double().mean().item()
         self.losses.clear()
         return mean
 
@@ -303,7 +305,8 @@ def _held_out(batches: _Batches, val_loader: Iterable[Any] | None, count: int | 
 
 def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) -> None:
     for name, loader in zip(("train_loader", "val_loader"), loaders, strict=True):
-        if loader is not None and (not isinstance(loader, Iterable) or isinstance(loader, Iterator)):
+        optional = name == "val_loader" and loader is None
+        if not optional and (not isinstance(loader, Iterable) or isinstance(loader, Iterator)):
             raise TypeError(f"{name} must be an iterable that can be gone through again, got {loader!r}")
     if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"model and optimizer must be torch's, got {type(model)} and {type(optimizer)}")
@@ -312,6 +315,18 @@ def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) ->
         raise ValueError("model must have parameters that require gradients, got none")
     if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("optimizer must hold parameters of the model, got one that holds none of them")
+
+
+def _check_options(metric: Any, forward: Any, autocast: Any, scaler: Any, seed: Any) -> None:
+    for name, value in {"metric": metric, "forward": forward}.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a callable, got {value!r}")
+    if autocast is not None and not isinstance(autocast, torch.dtype):
+        raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
+    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
 
 
 def _multipliers(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:

@@ -15,28 +15,47 @@ import pandas as pd
 from clr import paths, results
 from clr.bounds import suggest_bounds
 
-__all__ = ["BLOCKS", "renew", "runs_table"]
+__all__ = ["BLOCKS", "renew", "runs_table", "write"]
 
 CYCLE = 4000  # updates in a cycle of the headline's triangular policy
 
 
 def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
     """Return one row an arm: experiment, arm, iterations, accuracy with its interval, n, data set, device, seconds."""
-    summary = results.summarise(results.read(results_dir, dataset))
+    frame = results.read(results_dir, dataset)
+    if frame.empty:
+        raise ValueError(f"nothing has finished on {dataset} in {results_dir}")
+    summary = pd.concat([results.summarise(frame), _at_cycle_ends(frame, results_dir, dataset)])
+    summary = summary.sort_values(["experiment", "arm", "iterations"], ignore_index=True)
     made = results.records(results_dir, dataset).groupby(["dataset", "experiment", "arm"])
     device = made["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
     seconds = made["provenance.seconds"].mean().round().astype(int).rename("seconds")
     table = summary.merge(device.reset_index()).merge(seconds.reset_index())
-    table["accuracy"] = [accuracy(row) for row in summary.itertuples()]
+    ends = (f", {count} diverged" if count else "" for count in table["diverged"])
+    table["accuracy"] = [accuracy(row) + end for row, end in zip(table.itertuples(), ends, strict=True)]
     columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
     return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
+
+
+def _at_cycle_ends(frame: pd.DataFrame, results_dir: Path, dataset: str) -> pd.DataFrame:
+    """Return the triangular arms' summary at the end of their last whole cycle."""
+    made = results.records(results_dir, dataset)
+    rows = []
+    for (experiment, arm), runs in frame.groupby(["experiment", "arm"]):
+        config = made[(made["experiment"] == experiment) & (made["arm"] == arm)].iloc[0]
+        if config["config.policy.policy"] == "Triangular":
+            cycle = 2 * int(config["config.policy.step_size"])
+            ends = runs.loc[runs["iteration"] % cycle == 0, "iteration"]
+            if len(ends) and ends.max() < runs["iteration"].max():
+                rows.append(results.summarise(runs, ends.max()))
+    return pd.concat(rows) if rows else results.summarise(frame.iloc[:0])
 
 
 def accuracy(row: Any) -> str:
     """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none."""
     if row.n < 2:
-        return f"{100 * row.accuracy:.1f} % (one run)"
-    return f"{100 * row.accuracy:.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+        return f"{100 * row.accuracy:.2f} % (one run)"
+    return f"{100 * row.accuracy:.2f} % ({100 * row.low:.2f} to {100 * row.high:.2f})"
 
 
 def _headline(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -75,12 +94,12 @@ def _claim(dataset: str) -> str:
 
 def _paired(triangular: pd.DataFrame, end: int, fixed: pd.DataFrame) -> str:
     pair = results.compare(results.at(triangular, end), results.at(fixed))
-    points = f"{100 * pair['difference']:+.1f} points"
+    points = f"{100 * pair['difference']:+.2f} points"
     if pair["n"] < 2:
         return f"With {pair['n']} pair of seeds the difference, {points}, has no interval."
     return (
-        f"Seed by seed the difference is {points} (95 % interval {100 * pair['low']:+.1f} to "
-        f"{100 * pair['high']:+.1f}, {pair['n']} pairs)."
+        f"Seed by seed the difference is {points} (95 % interval {100 * pair['low']:+.2f} to "
+        f"{100 * pair['high']:+.2f}, {pair['n']} pairs)."
     )
 
 
@@ -88,7 +107,7 @@ def _reached(triangular: pd.DataFrame, final: Any) -> str:
     reached = results.iterations_to_accuracy(triangular, final.accuracy, every=CYCLE)["iteration"]
     some = reached.dropna().astype(int)
     if some.empty:
-        return f"At no end of a cycle has it reached the fixed schedule's mean, {100 * final.accuracy:.1f} %."
+        return f"At no end of a cycle has it reached the fixed schedule's mean, {100 * final.accuracy:.2f} %."
     when = f"{some.min():,}" if some.min() == some.max() else f"{some.min():,} to {some.max():,}"
     return (
         f"The ends of its cycles first reach the fixed schedule's mean after {when} updates, "
@@ -97,7 +116,7 @@ def _reached(triangular: pd.DataFrame, final: Any) -> str:
 
 
 def fixed_schedule() -> str:
-    """Return Table 1: the fixed schedule, as the runs recorded it."""
+    """Return Table 1: the fixed schedule that is asked for; a run of another is refused when it is loaded."""
     stages = _policy("fixed")["stages"]
     iterations = _config("fixed")["iterations"]
     ends = [start for start, _ in stages[1:]] + [iterations]
@@ -109,7 +128,7 @@ def fixed_schedule() -> str:
 
 
 def clr_schedule() -> str:
-    """Return Table 2: the cyclical schedule, as the runs recorded it."""
+    """Return Table 2: the cyclical schedule, likewise."""
     policy = _policy("triangular")
     row = {
         "policy": policy["policy"], "base_lr": policy["base_lr"], "max_lr": policy["max_lr"],
@@ -146,7 +165,6 @@ REPORTED = {  # coxy1989/clr, means of five runs without seeds; its README says 
     ("triangular", 32_000): "77.2 %",
     ("triangular", 35_000): "75.3 %",
 }
-
 
 
 def range_tests() -> str:

@@ -2,6 +2,7 @@
 
     <results>/<data set>/<experiment>/<arm>/seed-<k>.csv     iteration, lr, train_loss, test_loss, test_accuracy
     <results>/<data set>/<experiment>/<arm>/seed-<k>.json    config and data (what the run is), provenance (how it came)
+    <results>/<data set>/headline/<arm>/seed-0.safetensors   the net after the last update
 
 The row of iteration n is what the net does after exactly n updates; its lr is that of the last of them, its
 train_loss the mean over the updates since the row before. Files are written whole or not at all, and only by code.
@@ -36,7 +37,6 @@ class ResultError(ValueError):
 
 def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: Mapping[str, Any]) -> None:
     """Write a finished run: its rows, then its record (config, data, provenance) with the rows' checksum."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     _write(folder / f"seed-{seed}.csv", text)
@@ -44,15 +44,10 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
 
 
 def _write(path: Path, text: str) -> None:
-    part = paths.temporary(path)
-    try:
-        with part.open("w", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with paths.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> tuple[pd.DataFrame, dict] | None:
@@ -80,7 +75,7 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
     for part, asked in (identity or {}).items():
         if difference := first_difference(part, record.get(part), asked):
-            raise ResultError(f"{record_path} holds another run: {difference}")
+            raise ResultError(f"{record_path} holds another run: {difference}. Delete it, rerun, or name other results")
     return _parsed(text), record
 
 
@@ -154,7 +149,7 @@ def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
 
 
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """Summarise runs by arm: updates, accuracy's mean over the seeds, its 95 % interval, its spread (sd) and n.
+    """Summarise runs by arm: updates, accuracy's mean over seeds, its 95 % interval, spread (sd), n, how many diverged.
 
     Args:
         frame: as `read` returns it.
@@ -168,10 +163,11 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             **dict(zip(("low", "high"), interval(runs["test_accuracy"]), strict=True)),
             "sd": runs["test_accuracy"].std(),
             "n": len(runs),
+            "diverged": int((~np.isfinite(runs["train_loss"] + runs["test_loss"])).sum()),
         }
         for keys, runs in at(frame, iteration).groupby(["dataset", "experiment", "arm"])
     ]
-    columns = ["dataset", "experiment", "arm", "iterations", "accuracy", "low", "high", "sd", "n"]
+    columns = ["dataset", "experiment", "arm", "iterations", "accuracy", "low", "high", "sd", "n", "diverged"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -6,6 +6,7 @@ So a run that was interrupted goes on from its checkpoint bit for bit. Bits are 
 and torch version; across those, equal up to rounding.
 """
 
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ class RunConfig:
                 object.__setattr__(self, name, checks.count(name, getattr(self, name)))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+        if not 0 <= checks.number("momentum", self.momentum) < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
+        if self.weight_decay is not None:
+            checks.rate("weight_decay", self.weight_decay)
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
 
@@ -132,7 +137,7 @@ def train(
     Args:
         device: a torch device.  threads: CPU threads, which the bits depend on.
         checkpoint: where to keep one, every half minute. The caller removes it when the result is safe.
-        progress: called with the updates made, at each evaluation.
+        progress: called with the updates made, at the start and at each evaluation.
 
     Raises:
         ResultError: the checkpoint is of another run; the message names the field.
@@ -177,7 +182,7 @@ def _train(
         losses.append(loss.detach())
 
     def evaluate() -> dict[str, float]:
-        train_loss = torch.stack(losses).double().mean().item()
+        train_loss = torch.stack(losses).cpu().double().mean().item()
         losses.clear()
         return {"train_loss": train_loss, **batches.test(net)}
 
@@ -185,6 +190,7 @@ def _train(
     rows, spent = _resume(checkpoint, run, net, optimizer)
     start, saved = (int(rows[-1]["iteration"]) if rows else 0), began
     rates = config.policy(np.arange(config.iterations)).tolist()
+    progress(start)
     for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
         rows.append({"iteration": iteration, "lr": rate, **seen})
         progress(iteration)
@@ -262,10 +268,9 @@ def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
 def _save_checkpoint(
     path: Path, identity: dict, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {"identity": identity, "rows": rows, "seconds": seconds}
-    torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, paths.temporary(path))
-    paths.temporary(path).replace(path)
+    with paths.replacing(path) as part:
+        torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, part)
 
 
 def _resume(
@@ -274,7 +279,10 @@ def _resume(
     """Put the checkpoint's state into net and optimizer; return its rows and the seconds they took."""
     if path is None or not path.exists():
         return [], 0.0
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise results.ResultError(f"{path} is damaged ({error}); delete it to begin anew") from error
     if difference := results.first_difference("checkpoint", state["identity"], identity):
         raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
     net.load_state_dict(state["net"])

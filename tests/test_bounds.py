@@ -245,3 +245,10 @@ def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
             errors.append(np.sum((guess - y[block]) ** 2))
         scores.append(np.sum(errors))
     assert np.sum(_smooth(y)[1] ** 2) == pytest.approx(min(scores), rel=1e-6)
+
+
+def test_curves_that_cannot_be_told_apart_are_refused():
+    lr = np.linspace(0.01, 1, 50)
+    curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr, 0, 0.4)})
+    with pytest.raises(ValueError, match="tests must have one row a rate in each curve: give curves a column 'seed'"):
+        suggest_bounds(pd.concat([curve, curve]))

@@ -184,13 +184,28 @@ def server(tmp_path):
 
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     handler, url = server
+    md5 = hashlib.md5(handler.content).hexdigest()
     handler.cut = 100_000
     with pytest.raises(ConnectionError, match="ended after 100000 of 256000 bytes; run again"):
-        data._fetch(url, tmp_path / "file", timeout=5)
+        data._fetch(url, tmp_path / "file", md5, timeout=5)
     handler.cut = None
-    data._fetch(url, tmp_path / "file", timeout=5)
+    data._fetch(url, tmp_path / "file", md5, timeout=5)
     assert (tmp_path / "file").read_bytes() == handler.content
     assert handler.sent == [100_000, 156_000]
+
+
+def test_download_that_was_whole_but_not_renamed_is_taken(server, tmp_path):
+    handler, url = server
+    (tmp_path / "file.part").write_bytes(handler.content)
+    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest(), timeout=5)
+    assert (tmp_path / "file").read_bytes() == handler.content
+
+
+def test_a_page_in_place_of_the_archive_is_refused_and_removed(server, tmp_path):
+    _, url = server
+    with pytest.raises(ConnectionError, match="is not the archive: its md5 should be 0"):
+        data._fetch(url, tmp_path / "file", "0", timeout=5)
+    assert not list(tmp_path.glob("file*"))
 
 
 def test_download_offline_fails_at_once(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def test_readme_holds_what_the_results_say(monkeypatch):
 def test_claim_before_anything_has_run():
     assert report.claim() == "Nothing has been run at full length yet."
     save("triangular", 0, {4000: 0.6})
-    assert "at **60.0 % (one run)** after **4,000** updates" in report.claim()
+    assert "at **60.00 % (one run)** after **4,000** updates" in report.claim()
     assert "nothing to compare with yet" in report.claim()
 
 
@@ -37,9 +37,9 @@ def test_claim_of_one_seed_gives_no_interval():
     save("triangular", 0, {4000: 0.6, 8000: 0.76, 9000: 0.5})
     save("fixed", 0, {70_000: 0.75})
     claim = report.claim()
-    assert "at **76.0 % (one run)** after **8,000** updates" in claim
-    assert "ends at **75.0 % (one run)** after **70,000**" in claim
-    assert "+1.0 points, has no interval" in claim
+    assert "at **76.00 % (one run)** after **8,000** updates" in claim
+    assert "ends at **75.00 % (one run)** after **70,000**" in claim
+    assert "+1.00 points, has no interval" in claim
     assert "first reach the fixed schedule's mean after 8,000 updates, in 1 of 1 runs" in claim
 
 
@@ -49,15 +49,15 @@ def test_claim_of_several_seeds_pairs_them():
         save("fixed", seed, {70_000: 0.75 + 0.01 * seed - 0.001})
     low, high = (100 * end for end in results.interval([0.79, 0.80, 0.81]))
     claim = report.claim()
-    assert f"at **80.0 % ({low:.1f} to {high:.1f})**" in claim
-    assert "the difference is +4.1 points (95 % interval +4.1 to +4.1, 3 pairs)" in claim
+    assert f"at **80.00 % ({low:.2f} to {high:.2f})**" in claim
+    assert "the difference is +4.10 points (95 % interval +4.10 to +4.10, 3 pairs)" in claim
     assert "after 4,000 to 8,000 updates, in 3 of 3 runs" in claim
 
 
 def test_claim_says_when_the_fixed_schedule_is_never_reached():
     save("triangular", 0, {4000: 0.7})
     save("fixed", 0, {70_000: 0.75})
-    assert "At no end of a cycle has it reached the fixed schedule's mean, 75.0 %." in report.claim()
+    assert "At no end of a cycle has it reached the fixed schedule's mean, 75.00 %." in report.claim()
 
 
 def test_tables_show_the_schedules_that_ran():
@@ -70,8 +70,8 @@ def test_third_table_has_a_row_for_each_point_that_was_reached():
     save("triangular", 0, {20_000: 0.74})
     rows = report.fixed_against_clr().splitlines()[2:]
     assert rows == [
-        "| cifar10 | fixed | 70,000 | 75.0 % (one run) | 1 | 75.9 % |",
-        "| cifar10 | triangular | 20,000 | 74.0 % (one run) | 1 | 75.9 % |",
+        "| cifar10 | fixed | 70,000 | 75.00 % (one run) | 1 | 75.9 % |",
+        "| cifar10 | triangular | 20,000 | 74.00 % (one run) | 1 | 75.9 % |",
     ]
 
 
@@ -80,7 +80,7 @@ def test_runs_table_names_data_set_device_and_seconds():
         save("fixed", seed, {70_000: 0.7 + 0.1 * seed})
     (row,) = report.runs_table(paths.home() / "results", "cifar10").to_dict("records")
     assert (row["n"], row["data set"], row["device"], row["seconds a run"]) == (2, "cifar10", "some processor", 10)
-    assert row["accuracy"].startswith("75.0 % (")
+    assert row["accuracy"].startswith("75.00 % (")
     assert np.isclose(row["iterations"], 70_000)
 
 

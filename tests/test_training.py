@@ -106,7 +106,7 @@ def test_interrupted_run_goes_on_bit_for_bit(small, tmp_path, monkeypatch, net, 
     assert saved[-1] == after
     resumed = []
     assert_same(train(config, small, checkpoint=checkpoint, progress=resumed.append), whole)
-    assert resumed[0] > after
+    assert resumed[0] == after
 
 
 def saving(save, saved, after):
@@ -141,6 +141,12 @@ def test_checkpoint_of_another_run_is_refused(small, tmp_path):
         ValueError, match=r"is of another run: checkpoint.config.momentum is 0.9, asked for 0.5; delete"
     ):
         train(changed(momentum=0.5), small, checkpoint=tmp_path / "c")
+
+
+def test_damaged_checkpoint_is_said(small, tmp_path):
+    (tmp_path / "c").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="c is damaged .* delete it to begin anew"):
+        train(CONFIG, small, checkpoint=tmp_path / "c")
 
 
 def test_thread_count_is_put_back(small):
@@ -225,6 +231,8 @@ def test_config_goes_through_json():
         ({"batch_size": 2.5}, "batch_size must be a positive integer, got 2.5"),
         ({"test_pictures": -1}, "test_pictures must be a positive integer, got -1"),
         ({"seed": -1}, "seed must be an integer from 0"),
+        ({"momentum": 1.5}, r"momentum must be in \[0, 1\), got 1.5"),
+        ({"weight_decay": -0.1}, "weight_decay must be a finite number >= 0, got -0.1"),
     ],
 )
 def test_bad_config_is_refused(values, message):
