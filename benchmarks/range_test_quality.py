@@ -9,7 +9,7 @@ exponentially over four to six decades; the truth by a grid of constant rates, f
 updates. The rule for max_lr was chosen on "digits MLP, SGD", "digits CNN, SGD" and "transformer, Adam".
 A rate *learns* where the metric ends, in the mean of the seeds, a tenth of the way from its start to the best rate's;
 it *trains* where every seed ends at least half of the way. Needs scikit-learn, for its 8 x 8 digits.
-Finished pieces are kept in runs/range_test_quality/, and are not made again.
+Finished pieces are kept in benchmarks/results/range_test_quality/, and are not made again.
 """
 
 import argparse
@@ -28,11 +28,10 @@ from torch.nn import functional as F
 
 import clr
 import clr.bounds
-from clr import paths
 from clr.range_test import RangeTest
 
 UPDATES, EVERY, CURVES, SEEDS = 500, 5, 20, 3
-WORK = paths.home() / "runs" / "range_test_quality"
+WORK = Path(__file__).parent / "results" / "range_test_quality"
 
 
 class Batches:

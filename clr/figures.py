@@ -62,7 +62,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         if cycles and arm in cycles:
             at = mean[mean.index % cycles[arm] == 0]
             ax.plot(at.index, at, "o", color=colour, markersize=5, label=f"{arm}: ends of cycles")
-    ax.set(xlabel="iteration", ylabel="test accuracy", xlim=(0, None))
+    low, high = ax.get_ylim()
+    ax.set(xlabel="iteration", ylabel="test accuracy", xlim=(0, None), ylim=(max(0, low), min(1, high)))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend(loc="lower right")
