@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["choice", "count", "decline", "number", "rate"]
+__all__ = ["choice", "count", "decline", "momentum", "number", "rate"]
 
 
 def number(name: str, value: Any, kind: str = "a number") -> float:
@@ -38,6 +38,13 @@ def decline(name: str, value: Any) -> float:
     """Return the factor of an exponential decline, in (0, 1]."""
     if not 0 < number(name, value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+    return float(value)
+
+
+def momentum(name: str, value: Any) -> float:
+    """Return a momentum, in [0, 1)."""
+    if not 0 <= number(name, value) < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
     return float(value)
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clr import checks
+
 __all__ = ["NETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "WithinChannelLRN"]
 
 
@@ -68,8 +70,8 @@ class WithinChannelLRN(nn.Module):
         super().__init__()
         if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"size must be a positive odd integer, got {size!r}")
-        _check_nonnegative("alpha", alpha)
-        _check_nonnegative("beta", beta)
+        checks.rate("alpha", alpha)
+        checks.rate("beta", beta)
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,8 +133,7 @@ class CaffeNet(nn.Sequential):
     weight_decay: float  # the solver's own
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
-        if init not in ("caffe", "torch"):
-            raise ValueError(f'init must be "caffe" or "torch", got {init!r}')
+        checks.choice("init", init, ("caffe", "torch"))
         super().__init__(self._layers())
         self.reset_parameters(init, generator)
 
@@ -159,7 +160,7 @@ class CaffeNet(nn.Sequential):
             mults: False leaves the prototxt's multipliers out, so that every blob learns and decays alike.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
-        _check_nonnegative("weight_decay", decay)
+        checks.rate("weight_decay", decay)
         return [
             {
                 "params": [self.get_parameter(name)],
@@ -169,13 +170,6 @@ class CaffeNet(nn.Sequential):
             }
             for name, blob in self.blobs.items()
         ]
-
-
-def _check_nonnegative(name: str, value: Any) -> None:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
 
 
 def _conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:

@@ -5,13 +5,14 @@ moment. The two agree while the rate stands still, which a cyclical one never do
 Source: BVLC/caffe, src/caffe/solvers/{sgd,nesterov}_solver.cpp.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from clr import checks
 
 __all__ = ["CaffeSGD"]
 
@@ -51,8 +52,8 @@ class CaffeSGD(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its options checked; those that it leaves out are the optimizer's."""
-        for name, limit in (("lr", math.inf), ("momentum", 1), ("weight_decay", math.inf)):
-            _check_number(name, param_group.get(name, self.defaults[name]), limit)
+        for name, check in {"lr": checks.rate, "momentum": checks.momentum, "weight_decay": checks.rate}.items():
+            check(name, param_group.get(name, self.defaults[name]))
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -78,13 +79,3 @@ class CaffeSGD(Optimizer):
             w.add_(v, alpha=momentum)
         v.mul_(momentum).add_(step)
         w.sub_(v, alpha=1 + momentum if nesterov else 1)
-
-
-def _check_number(name: str, value: Any, limit: float) -> None:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if isinstance(value, Tensor) and value.dim():
-        raise ValueError(f"{name} must be a number or a 0-dim tensor, got shape {tuple(value.shape)}")
-    if not 0 <= float(value) < limit:
-        rule = "a finite number >= 0" if limit == math.inf else f"in [0, {limit})"
-        raise ValueError(f"{name} must be {rule}, got {value!r}")

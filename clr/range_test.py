@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from clr import checks
 from clr.bounds import Bounds, suggest_bounds
 from clr.policies import Ramp
 from clr.restore import random_restored, restored, seed_all
@@ -128,9 +129,9 @@ def lr_range_test(
     ramp = Ramp(start_lr, end_lr, iterations, spacing)
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
-    every = max(1, ramp.iterations // 100) if eval_every is None else _positive("eval_every", eval_every)
+    every = max(1, ramp.iterations // 100) if eval_every is None else checks.count("eval_every", eval_every)
     if eval_batches is not None:
-        _positive("eval_batches", eval_batches)
+        checks.count("eval_batches", eval_batches)
     _check(model, optimizer, train_loader, val_loader)
     _check_options(metric, forward, autocast, scaler, seed)
     trainer = _Trainer(model, optimizer, loss_fn, forward or _pair, metric or _accuracy, autocast, scaler)
@@ -142,7 +143,7 @@ def lr_range_test(
             seed_all(seed, loaders)
         if not model.training:
             model.train()
-        batches = _Batches(train_loader, _positive("accumulate", accumulate))
+        batches = _Batches(train_loader, checks.count("accumulate", accumulate))
         held_out = _held_out(batches, val_loader, eval_batches)
         rates = ramp(np.arange(ramp.iterations)).tolist()
         rows = _rows(trainer, batches, held_out, rates, every, stop_when_diverged, progress)
@@ -336,12 +337,6 @@ def _multipliers(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
     rates = [float(group.get("initial_lr", group["lr"])) for group in groups]
     fastest = max(rates)
     return tuple(rate / fastest if fastest else 1.0 for rate in rates)
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value
 
 
 def _scalar(loss: Tensor) -> Tensor:

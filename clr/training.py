@@ -68,8 +68,7 @@ class RunConfig:
                 object.__setattr__(self, name, checks.count(name, getattr(self, name)))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
-        if not 0 <= checks.number("momentum", self.momentum) < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
+        checks.momentum("momentum", self.momentum)
         if self.weight_decay is not None:
             checks.rate("weight_decay", self.weight_decay)
         if not isinstance(self.policy, Policy):
@@ -223,7 +222,9 @@ class Batches:
 
     def __init__(self, data: Cifar10, config: RunConfig, device: str) -> None:
         self.config, self.device = config, device
-        self.size = min(config.batch_size, len(data.train))
+        self.size = config.batch_size
+        if self.size > len(data.train):
+            raise ValueError(f"batch_size must be at most the {len(data.train)} training pictures, got {self.size}")
         self.train_set = _resident(data.train, device)
         self.test_set = [tensor[: config.test_pictures] for tensor in _resident(data.test, device)]
         mean = data.mean_image if config.pixels == "caffe" else data.channel_means.view(3, 1, 1)

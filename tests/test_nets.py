@@ -274,7 +274,7 @@ def test_a_net_is_made_on_the_default_device(name):
 
 
 @pytest.mark.parametrize(("call", "error", "match"), [
-    (lambda: Cifar10Quick("xavier"), ValueError, 'init must be "caffe" or "torch", got \'xavier\''),
+    (lambda: Cifar10Quick("xavier"), ValueError, "init must be 'caffe' or 'torch', got 'xavier'"),
     (lambda: Cifar10Quick(generator=3), TypeError, "generator"),
     (lambda: Cifar10Quick().param_groups(-0.1), ValueError, "weight_decay must be a finite number >= 0, got -0.1"),
     (lambda: Cifar10Quick().param_groups(math.nan), ValueError, "weight_decay .* got nan"),

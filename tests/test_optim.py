@@ -184,7 +184,7 @@ def test_a_pickled_optimizer_goes_on_with_its_net():
     ({"lr": math.inf}, ValueError, "lr must be a finite number >= 0, got inf"),
     ({"lr": "0.1"}, TypeError, "lr must be a number, got '0.1'"),
     ({"lr": None}, TypeError, "lr must be a number, got None"),
-    ({"lr": torch.tensor([0.1, 0.2])}, ValueError, r"lr must be a number or a 0-dim tensor, got shape \(2,\)"),
+    ({"lr": torch.tensor([0.1, 0.2])}, TypeError, r"lr must be a number, got tensor\(\[0.1000, 0.2000\]\)"),
     ({"momentum": 1.0}, ValueError, r"momentum must be in \[0, 1\), got 1.0"),
     ({"momentum": -0.1}, ValueError, r"momentum must be in \[0, 1\), got -0.1"),
     ({"momentum": True}, TypeError, "momentum must be a number, got True"),
