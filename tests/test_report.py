@@ -87,3 +87,15 @@ def test_runs_table_names_data_set_device_and_seconds():
 def test_readme_without_a_block_is_refused():
     with pytest.raises(ValueError, match="README.md must have a block <!-- claim -->"):
         report.renew("no blocks")
+
+
+def test_runs_table_reads_the_triangular_arm_at_the_end_of_a_cycle_too():
+    save("triangular", 0, {4000: 0.7, 8000: 0.76, 9000: 0.5})
+    rows = report.runs_table(paths.home() / "results", "cifar10")
+    assert rows["iterations"].tolist() == [8000, 9000]
+    assert rows["accuracy"].tolist() == ["76.00 % (one run)", "50.00 % (one run)"]
+
+
+def test_runs_table_of_nothing_says_so():
+    with pytest.raises(ValueError, match="nothing has finished on cifar10 in"):
+        report.runs_table(paths.home() / "results", "cifar10")
