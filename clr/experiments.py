@@ -1,7 +1,7 @@
-"""The named experiments: load the runs that are there, train those that are missing.
+"""Running the named experiments: load the runs that are there, train those that are missing.
 
-An experiment is a question and its arms, each a `RunConfig` at full length. The scales "quick" and "tiny" shrink
-iterations, step sizes and drop points together, so that every curve keeps its shape.
+What they are is in `clr.catalogue`, at full length. The scales "quick" and "tiny" shrink iterations, step sizes and
+drop points together, so that every curve keeps its shape.
 """
 
 import os
@@ -19,21 +19,12 @@ import torch
 from tqdm.auto import tqdm
 
 from clr import checks, paths, results
+from clr.catalogue import EXPERIMENTS
 from clr.data import Cifar10, load_cifar10
-from clr.policies import Fixed, Policy, Ramp, Stages, Triangular
+from clr.policies import Policy, Stages
 from clr.training import Run, RunConfig, identity, train
 
-__all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Scale", "configs", "results_folder", "run"]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A question, and the arms that answer it."""
-
-    name: str
-    question: str
-    arms: dict[str, RunConfig]
-    keep_weights: bool = False  # of seed 0, beside its curve
+__all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
 
 @dataclass(frozen=True)
@@ -47,33 +38,6 @@ class Scale:
 
 
 SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
-
-_UNIT = RunConfig(
-    net="Cifar10Quick", policy=Fixed(0.001), iterations=70_000, pixels="unit", init="torch", mults=False,
-    weight_decay=0.004, reshuffle=True,
-)  # fmt: skip
-
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        Experiment(
-            "headline",
-            "Does the triangular policy reach the fixed schedule's final accuracy in fewer updates?",
-            {
-                "fixed": replace(
-                    _UNIT, policy=Stages({0: Fixed(0.001), 60_000: Fixed(0.0001), 65_000: Fixed(0.00001)})
-                ),
-                "triangular": replace(_UNIT, policy=Triangular(0.0025, 0.01, 2000), iterations=35_000),
-            },
-            keep_weights=True,
-        ),
-        Experiment(
-            "range-test",
-            "Between which learning rates does the net learn?",
-            {"quick-unit": replace(_UNIT, policy=Ramp(0.001, 0.04, 4000), iterations=4000, evaluate_every=100)},
-        ),
-    )
-}
 
 
 def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tuple[str, int], RunConfig]:

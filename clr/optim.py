@@ -2,10 +2,12 @@
 
 Caffe adds rate * gradient to the velocity; torch.optim.SGD multiplies the whole velocity by the rate of the
 moment. The two agree while the rate stands still, which a cyclical one never does.
-Source: BVLC/caffe, src/caffe/solvers/{sgd,nesterov}_solver.cpp.
+`SOLVERS` has Caffe's other solvers too, which torch's own optimizers are, and torch's SGD to compare with.
+Source: BVLC/caffe, src/caffe/solvers/{sgd,nesterov,adam,rmsprop,adagrad,adadelta}_solver.cpp.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch.optim import Optimizer
 
 from clr import checks
 
-__all__ = ["CaffeSGD"]
+__all__ = ["SOLVERS", "CaffeSGD"]
 
 
 class CaffeSGD(Optimizer):
@@ -79,3 +81,32 @@ class CaffeSGD(Optimizer):
             w.add_(v, alpha=momentum)
         v.mul_(momentum).add_(step)
         w.sub_(v, alpha=1 + momentum if nesterov else 1)
+
+
+def _adam(groups: Any, lr: float, momentum: float) -> Optimizer:
+    return torch.optim.Adam(groups, lr, betas=(momentum, 0.999))
+
+
+def _rmsprop(groups: Any, lr: float, momentum: float) -> Optimizer:
+    return torch.optim.RMSprop(groups, lr, alpha=0.99, momentum=momentum)
+
+
+def _adagrad(groups: Any, lr: float, momentum: float) -> Optimizer:
+    return torch.optim.Adagrad(groups, lr, eps=1e-8)
+
+
+def _adadelta(groups: Any, lr: float, momentum: float) -> Optimizer:
+    return torch.optim.Adadelta(groups, lr, rho=momentum, eps=1e-6)
+
+
+# By name, each called with (groups, lr, momentum). The constants are the defaults of caffe.proto, AdaDelta's eps that
+# of Caffe's own example; its decay is Caffe's `momentum`. RMSprop and AdaGrad have none in Caffe.
+SOLVERS: dict[str, Callable[..., Optimizer]] = {
+    "CaffeSGD": CaffeSGD,
+    "Nesterov": partial(CaffeSGD, nesterov=True),
+    "SGD": torch.optim.SGD,
+    "Adam": _adam,
+    "RMSprop": _rmsprop,
+    "AdaGrad": _adagrad,
+    "AdaDelta": _adadelta,
+}

@@ -23,14 +23,10 @@ from clr import checks, paths, results
 from clr.data import Cifar10, Split
 from clr.machine import keep_freed_memory, provenance
 from clr.nets import NETS
-from clr.optim import CaffeSGD
+from clr.optim import SOLVERS
 from clr.policies import Policy, to_dict
 
 __all__ = ["Run", "RunConfig", "identity", "loop", "train"]
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "CaffeSGD": CaffeSGD,
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class RunConfig:
         return asdict(self) | {"policy": to_dict(self.policy)}
 
 
-_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(OPTIMIZERS)}
+_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
 
 
 def identity(config: RunConfig, data: Cifar10) -> dict[str, Any]:
@@ -211,7 +207,7 @@ def _net(config: RunConfig, device: str) -> nn.Module:
 
 def _optimizer(config: RunConfig, net: Any) -> torch.optim.Optimizer:
     groups = net.param_groups(config.weight_decay, config.mults)
-    return OPTIMIZERS[config.optimizer](groups, lr=0.0, momentum=config.momentum)
+    return SOLVERS[config.optimizer](groups, lr=0.0, momentum=config.momentum)
 
 
 class Batches:

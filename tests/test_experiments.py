@@ -1,11 +1,13 @@
 """Experiments: what they are, how they shrink, and that finished runs are loaded and never trained again."""
 
+import dataclasses
 import json
 
 import joblib
+import numpy as np
 import pytest
 
-from clr import experiments, paths, results
+from clr import catalogue, experiments, paths, results
 from clr.experiments import EXPERIMENTS, configs, results_folder, run
 from clr.policies import Exp, ExpRange, Fixed, Ramp, Stages, Triangular
 from clr.results import ResultError
@@ -15,13 +17,11 @@ from clr.results import ResultError
 def trial(monkeypatch):
     """An experiment of two short arms, in place of the long ones."""
     base = EXPERIMENTS["headline"].arms["triangular"]
-    import dataclasses
-
     arms = {
         "short": dataclasses.replace(base, iterations=4, evaluate_every=2, batch_size=10, test_pictures=20),
         "long": dataclasses.replace(base, iterations=6, evaluate_every=2, batch_size=10, test_pictures=20),
     }
-    monkeypatch.setitem(EXPERIMENTS, "trial", experiments.Experiment("trial", "Does it run?", arms, keep_weights=True))
+    monkeypatch.setitem(EXPERIMENTS, "trial", catalogue.Experiment("trial", "Does it run?", arms, keep_weights=True))
     full = dataclasses.replace(experiments.SCALES["full"], test_pictures=20)
     monkeypatch.setitem(experiments.SCALES, "full", full)
 
@@ -38,6 +38,71 @@ def test_headline_is_the_published_one():
         assert config.evaluate_every == 500
     ramp = EXPERIMENTS["range-test"].arms["quick-unit"]
     assert (ramp.policy, ramp.iterations, ramp.evaluate_every) == (Ramp(0.001, 0.04, 4000), 4000, 100)
+
+
+def test_the_papers_table_1_is_what_the_paper_says():
+    arms = EXPERIMENTS["paper-table-1"].arms
+    assert {name: config.iterations for name, config in arms.items()} == {
+        "fixed": 70_000, "triangular2": 25_000, "decay": 25_000, "exp": 70_000, "exp_range-bounds": 42_000,
+        "exp_range-amplitude": 42_000,
+    }  # fmt: skip
+    for config in arms.values():
+        assert (config.net, config.pixels, config.init, config.mults) == ("Cifar10Full", "caffe", "caffe", True)
+        assert (config.optimizer, config.momentum, config.weight_decay, config.reshuffle) == (
+            "CaffeSGD",
+            0.9,
+            None,
+            False,
+        )
+    # Table 2 by its own peaks: 0.005 at the first, half of it at the second; every stage starts at its full height
+    rates = arms["triangular2"].policy(
+        np.array([0, 2000, 6000, 15_999, 16_000, 17_000, 19_000, 22_000, 22_500, 23_500])
+    )
+    expected = [0.001, 0.005, 0.003, 0.00100025, 0.0001, 0.0005, 0.0003, 0.00001, 0.00005, 0.00003]
+    assert rates == pytest.approx(expected, rel=1e-12)
+    decay = arms["decay"].policy(np.array([0, 2000, 4000, 24_999]))
+    assert decay == pytest.approx([0.007, 0.004, 0.001, 0.001], rel=1e-12)
+    assert arms["exp"].policy(70_000) == pytest.approx(0.001 * 0.0149937, rel=1e-5)
+    bounds, amplitude = (arms[f"exp_range-{kind}"].policy(42_000) for kind in ("bounds", "amplitude"))
+    assert (bounds, amplitude) == (pytest.approx(0.00048272, rel=1e-5), pytest.approx(0.00140227, rel=1e-5))
+
+
+def test_controls_differ_from_the_papers_run_in_one_thing_each():
+    controls, table = EXPERIMENTS["controls"].arms, EXPERIMENTS["paper-table-1"].arms
+    first_cycle = np.arange(4000)
+    cycling = table["triangular2"].policy(first_cycle)
+    for name in ("triangular-25k", "triangular-25k-drops", "triangular-70k", "triangular-70k-drops"):
+        assert np.array_equal(controls[name].policy(first_cycle), cycling)
+    ends_of_cycles = np.array([*range(0, 16_000, 4000), *range(16_000, 22_000, 2000), *range(22_000, 25_000, 1000)])
+    lowest = controls["triangular-25k-drops"].policy(ends_of_cycles)
+    assert np.array_equal(controls["fixed-25k"].policy(ends_of_cycles), lowest)
+    ends = {name: config.policy(config.iterations - 1) for name, config in controls.items()}
+    assert ends["linear-25k"] == pytest.approx(0.005 / 25_000)
+    assert ends["one-cycle-25k"] < 0.00001 < controls["one-cycle-25k"].policy(11_250) == 0.005
+
+
+def test_what_was_reported_is_said_of_arms_that_are_there_and_evaluated_then():
+    told = 0
+    for experiment in EXPERIMENTS.values():
+        for source, accuracies in experiment.reported.items():
+            assert source in (catalogue.PAPER, catalogue.PORT)
+            for (arm, iterations), accuracy in accuracies.items():
+                config = experiment.arms[arm]
+                assert iterations <= config.iterations and iterations % config.evaluate_every == 0
+                assert 0.5 < accuracy < 0.9
+                told += 1
+    assert told == 4 + 5 + 2 + 12
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_arm_trains(small, name):
+    from clr.training import train
+
+    for (arm, _), config in configs(name, seeds=1, scale="tiny").items():
+        short = dataclasses.replace(config, batch_size=5, iterations=min(6, config.iterations), evaluate_every=3)
+        rows = train(dataclasses.replace(short, test_pictures=10), small).rows
+        assert rows[-1]["iteration"] == short.iterations, arm
+        assert all(row["lr"] == config.policy(row["iteration"] - 1) for row in rows), arm
 
 
 def test_shrunk_policies_pass_through_the_same_rates():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from clr.optim import CaffeSGD
+from clr.optim import SOLVERS, CaffeSGD
 
 RATES = [0.02, 0.06, 0.1, 0.08, 0.04, 0.0, 0.02, 0.04]  # what a cyclical policy does to a rate
 
@@ -51,6 +51,53 @@ def by_hand(rates, momentum, weight_decay, nesterov):
             V[i] = momentum * old + rate * (gradient.numpy() + weight_decay * w.detach().numpy())
             w.data -= torch.from_numpy((1 + momentum) * V[i] - momentum * old if nesterov else V[i])
     return [w.detach() for w in net.parameters()]
+
+
+def caffes_adaptive(solver, g, k, rate, momentum, h, m):
+    """One line for one line of Caffe's solvers: the update, given the gradient and what is remembered of the past."""
+    if solver == "Adam":
+        m[:] = momentum * m + (1 - momentum) * g
+        h[:] = 0.999 * h + (1 - 0.999) * g**2
+        correction = math.sqrt(1 - 0.999 ** (k + 1)) / (1 - momentum ** (k + 1))
+        return rate * correction * m / (np.sqrt(h) + 1e-8)
+    if solver == "RMSprop":
+        h[:] = 0.99 * h + (1 - 0.99) * g**2
+        return rate * g / (np.sqrt(h) + 1e-8)
+    if solver == "AdaGrad":
+        h[:] = h + g**2
+        return rate * g / (np.sqrt(h) + 1e-8)
+    h[:] = momentum * h + (1 - momentum) * g**2
+    step = g * np.sqrt((1e-6 + m) / (1e-6 + h))
+    m[:] = momentum * m + (1 - momentum) * step**2
+    return rate * step
+
+
+@pytest.mark.parametrize(("solver", "momentum"), [("Adam", 0.9), ("RMSprop", 0), ("AdaGrad", 0), ("AdaDelta", 0.95)])
+def test_torchs_adaptive_optimizers_are_caffes(solver, momentum):
+    net, twin = model(), model()
+    optimizer = SOLVERS[solver]([{"params": list(net.parameters()), "weight_decay": 0.004}], lr=0.0, momentum=momentum)
+    ours = run(net, optimizer, RATES)
+    past = [(np.zeros(w.shape), np.zeros(w.shape)) for w in twin.parameters()]
+    for k, rate in enumerate(RATES):
+        x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        gradients = torch.autograd.grad(twin(x).square().mean(), list(twin.parameters()))
+        for w, gradient, (h, m) in zip(twin.parameters(), gradients, past, strict=True):
+            g = gradient.numpy() + 0.004 * w.detach().numpy()
+            w.data -= torch.from_numpy(caffes_adaptive(solver, g, k, rate, momentum, h, m))
+    for w, expected in zip(ours, twin.parameters(), strict=True):
+        # torch adds Adam's 1e-8 to a root that is already corrected for its start: up to 30 times less of it at first
+        assert torch.allclose(w, expected, rtol=0, atol=1e-5 if solver == "Adam" else 1e-12)
+    moved = max(float((w - first).detach().abs().max()) for w, first in zip(ours, model().parameters(), strict=True))
+    assert moved > 0.001
+
+
+def test_nesterov_and_sgd_are_themselves():
+    for solver, nesterov in (("CaffeSGD", False), ("Nesterov", True)):
+        net = model()
+        ours = run(net, SOLVERS[solver](net.parameters(), lr=0.0, momentum=0.9), RATES)
+        for w, expected in zip(ours, by_hand(RATES, 0.9, 0.0, nesterov), strict=True):
+            assert torch.allclose(w, expected, rtol=1e-12)
+    assert SOLVERS["SGD"] is torch.optim.SGD
 
 
 def one_weight(optimizer, **options):
