@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rerun", action="store_true", help="train anew also what has finished")
     run.add_argument("--seeds", type=int, help="runs an arm (full 5, quick 3, tiny 2)")
     run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
-    run.add_argument("--n-jobs", type=int, help="runs side by side; one a core on the CPU, one on CUDA")
+    run.add_argument("--n-jobs", type=int, help="runs side by side; one a core on the CPU, ten on CUDA")
     command("list", _list, "what has finished and what has not", scaled=True)
     command("table", _table, "a table of what has finished", scaled=True)
     command("data", lambda options: print(data.download_cifar10()), "download CIFAR-10 into data/ (170 MB)")

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from clr import checks, paths, results
+from clr import checks, machine, paths, results
 from clr.catalogue import EXPERIMENTS
 from clr.data import Cifar10, load_cifar10
 from clr.policies import Policy, Stages
@@ -36,6 +36,8 @@ class Scale:
     seeds: int
     test_pictures: int | None
 
+
+ON_CUDA = 10  # runs side by side on one device: five seeds of two arms
 
 SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
 
@@ -103,7 +105,7 @@ def run(
         scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
         device: None for CUDA where there is one, else the CPU.
-        n_jobs: runs side by side; None for one a core on the CPU and one on CUDA. Another engine than processes of
+        n_jobs: runs side by side; None for one a core on the CPU and ten on CUDA. Another engine than processes of
             this machine: call this inside `joblib.parallel_config(backend=...)`.
         rerun: train anew also what has finished; each old result stays until its new one is whole.
         results_dir: None for results/ at full scale on real pictures, runs/<data set>-<scale>/results otherwise.
@@ -167,10 +169,12 @@ def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     """Run jobs side by side, with one bar of updates for all."""
     if not jobs:
         return
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if jobs[0].device == "cpu" else 1)
-    with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)):
+    on_cpu = torch.device(jobs[0].device).type == "cpu"
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if on_cpu else ON_CUDA)
+    prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config goes before
+    with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)), machine.exact_float32():
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
-        for _ in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", mmap_mode="c")(calls):
+        for _ in joblib.Parallel(n_jobs, prefer=prefer, return_as="generator_unordered", mmap_mode="c")(calls):
             pass
 
 

@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["keep_freed_memory", "provenance"]
+__all__ = ["exact_float32", "keep_freed_memory", "on", "pinned", "provenance"]
 
 
 @cache
@@ -28,6 +30,39 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     wanted = {M_MMAP_THRESHOLD: 1 << 25, M_TRIM_THRESHOLD: 1 << 30, M_TOP_PAD: 1 << 26}
     return all(mallopt(option, size) for option, size in wanted.items())
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Compute on so many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_float32(tf32: bool = False) -> Iterator[None]:
+    """Let CUDA multiply in float32 as it is, not in TF32, and by algorithms that give the same bits again."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = tf32, True, False, tf32
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+
+
+@contextmanager
+def on(device: str, tf32: bool = False) -> Iterator[None]:
+    """Compute on a device; on CUDA on a stream of its own, so that runs in other threads go side by side."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    with exact_float32(tf32), torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+        yield
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:

@@ -65,22 +65,37 @@ class CaffeSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for w in group["params"]:
-                if w.grad is not None:
-                    self._update(w, group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
+        for (momentum, weight_decay, nesterov), lr, weights in self._alike():
+            self._update(weights, lr, momentum, weight_decay, nesterov)
         return loss
 
-    def _update(self, w: Tensor, lr: float | Tensor, momentum: float, weight_decay: float, nesterov: bool) -> None:
+    def _alike(self) -> list[tuple[tuple[float, float, bool], float | Tensor, list[Tensor]]]:
+        """Return the weights that have a gradient, those with the same options and rate together."""
+        alike: dict[Any, tuple[Any, Any, list[Tensor]]] = {}
+        for group in self.param_groups:
+            lr, options = group["lr"], (group["momentum"], group["weight_decay"], group["nesterov"])
+            same = id(lr) if torch.is_tensor(lr) else lr
+            weights = alike.setdefault((options, same), (options, lr, []))[2]
+            weights += [w for w in group["params"] if w.grad is not None]
+        return [found for found in alike.values() if found[2]]
+
+    def _update(
+        self, weights: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float, nesterov: bool
+    ) -> None:
+        velocities = [self._velocity(w) for w in weights]
+        steps = torch._foreach_add([w.grad for w in weights], weights, alpha=weight_decay)
+        torch._foreach_mul_(steps, lr)
+        if nesterov:
+            torch._foreach_add_(weights, velocities, alpha=momentum)
+        torch._foreach_mul_(velocities, momentum)
+        torch._foreach_add_(velocities, steps)
+        torch._foreach_sub_(weights, velocities, alpha=1 + momentum if nesterov else 1)
+
+    def _velocity(self, w: Tensor) -> Tensor:
         state = self.state[w]
         if "velocity" not in state:
             state["velocity"] = torch.zeros_like(w)
-        v = state["velocity"]
-        step = w.grad.add(w, alpha=weight_decay).mul_(lr)
-        if nesterov:
-            w.add_(v, alpha=momentum)
-        v.mul_(momentum).add_(step)
-        w.sub_(v, alpha=1 + momentum if nesterov else 1)
+        return state["velocity"]
 
 
 def _adam(groups: Any, lr: float, momentum: float) -> Optimizer:

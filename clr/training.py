@@ -9,7 +9,6 @@ and torch version; across those, equal up to rounding.
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from clr import checks, paths, results
-from clr.data import Cifar10, Split
-from clr.machine import keep_freed_memory, provenance
+from clr import checks, machine, paths, results
+from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS
 from clr.policies import Policy, to_dict
+from clr.update import Batches, Update
 
 __all__ = ["Run", "RunConfig", "identity", "loop", "train"]
 
@@ -124,6 +122,7 @@ def train(
     *,
     device: str = "cpu",
     threads: int = 1,
+    tf32: bool = False,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
 ) -> Run:
@@ -131,24 +130,15 @@ def train(
 
     Args:
         device: a torch device.  threads: CPU threads, which the bits depend on.
+        tf32: let CUDA multiply with 10 bits of the mantissa for speed; results are made without.
         checkpoint: where to keep one, every half minute. The caller removes it when the result is safe.
         progress: called with the updates made, at the start and at each evaluation.
 
     Raises:
         ResultError: the checkpoint is of another run; the message names the field.
     """
-    with _pinned(threads):
+    with machine.pinned(threads), machine.on(device, tf32):
         return _train(config, data, device, threads, checkpoint, progress)
-
-
-@contextmanager
-def _pinned(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train(
@@ -159,32 +149,20 @@ def _train(
     checkpoint: Path | None,
     progress: Callable[[int], None],
 ) -> Run:
-    keep_freed_memory()
+    machine.keep_freed_memory()
     began = time.perf_counter()
     net = _net(config, device)
     optimizer = _optimizer(config, net)
-    batches, losses = Batches(data, config, device), []
-    multipliers = [group["lr_mult"] for group in optimizer.param_groups]
-
-    def update(k: int, rate: float) -> None:
-        for group, multiplier in zip(optimizer.param_groups, multipliers, strict=True):
-            group["lr"] = rate * multiplier
-        pictures, labels = batches(k)
-        loss = F.cross_entropy(net(pictures), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-
-    def evaluate() -> dict[str, float]:
-        train_loss = torch.stack(losses).cpu().double().mean().item()
-        losses.clear()
-        return {"train_loss": train_loss, **batches.test(net)}
-
+    batches = _batches(config, data, device)
     run = identity(config, data)
     rows, spent = _resume(checkpoint, run, net, optimizer)
     start, saved = (int(rows[-1]["iteration"]) if rows else 0), began
     rates = config.policy(np.arange(config.iterations)).tolist()
+    update = Update(net, optimizer, batches, rates, start, config.evaluate_every)
+
+    def evaluate() -> dict[str, float]:
+        return {"train_loss": update.train_loss(), **batches.test(net)}
+
     progress(start)
     for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
         rows.append({"iteration": iteration, "lr": rate, **seen})
@@ -197,7 +175,7 @@ def _train(
     diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
     seconds = spent + time.perf_counter() - began
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    return Run(rows, diverged, provenance(device, threads) | {"seconds": round(seconds, 1)}, weights)
+    return Run(rows, diverged, machine.provenance(device, threads) | {"seconds": round(seconds, 1)}, weights)
 
 
 def _net(config: RunConfig, device: str) -> nn.Module:
@@ -205,61 +183,13 @@ def _net(config: RunConfig, device: str) -> nn.Module:
     return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _batches(config: RunConfig, data: Cifar10, device: str) -> Batches:
+    return Batches(data, device, config.batch_size, config.seed, config.pixels, config.reshuffle, config.test_pictures)
+
+
 def _optimizer(config: RunConfig, net: Any) -> torch.optim.Optimizer:
     groups = net.param_groups(config.weight_decay, config.mults)
     return SOLVERS[config.optimizer](groups, lr=0.0, momentum=config.momentum)
-
-
-class Batches:
-    """A data set on the device as bytes: batch k is a gather, made into float pictures on the way.
-
-    A training batch depends on (seed, k) alone. Pictures come out float32, (batch, 3, 32, 32), channels last.
-    """
-
-    def __init__(self, data: Cifar10, config: RunConfig, device: str) -> None:
-        self.config, self.device = config, device
-        self.size = config.batch_size
-        if self.size > len(data.train):
-            raise ValueError(f"batch_size must be at most the {len(data.train)} training pictures, got {self.size}")
-        self.train_set = _resident(data.train, device)
-        self.test_set = [tensor[: config.test_pictures] for tensor in _resident(data.test, device)]
-        mean = data.mean_image if config.pixels == "caffe" else data.channel_means.view(3, 1, 1)
-        self.mean = mean.permute(1, 2, 0).contiguous().to(device)
-        self.epoch, self.order = -1, torch.empty(0)
-
-    def __call__(self, k: int) -> tuple[Tensor, Tensor]:
-        epoch, batch = divmod(k, len(self.train_set[1]) // self.size)
-        if not self.config.reshuffle:
-            epoch = 0
-        if epoch != self.epoch:
-            order = np.random.RandomState([self.config.seed, epoch]).permutation(len(self.train_set[1]))
-            self.epoch, self.order = epoch, torch.from_numpy(order).to(self.device)
-        images, labels = self.train_set
-        index = self.order[batch * self.size : (batch + 1) * self.size]
-        return self._pictures(images[index]), labels[index]
-
-    def _pictures(self, images: Tensor) -> Tensor:
-        pictures = images.float().sub_(self.mean)
-        if self.config.pixels == "unit":
-            pictures.mul_(1 / 255)
-        return pictures.permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def test(self, net: nn.Module, size: int = 250) -> dict[str, float]:
-        """Return the mean loss and the accuracy on the test pictures."""
-        net.eval()
-        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
-        for images, labels in zip(*(tensor.split(size) for tensor in self.test_set), strict=True):
-            scores = net(self._pictures(images))
-            loss += F.cross_entropy(scores, labels, reduction="sum")
-            right += (scores.argmax(1) == labels).sum()
-        net.train()
-        total = len(self.test_set[1])
-        return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
-
-
-def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
-    return split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device)  # (N, 32, 32, 3)
 
 
 def _save_checkpoint(

@@ -156,12 +156,12 @@ def test_kept_weights_are_those_of_the_last_update(trial, small, tmp_path):
     from safetensors.torch import load_file
 
     from clr.nets import Cifar10Quick
-    from clr.training import Batches
+    from clr.training import _batches
 
     frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
     net = Cifar10Quick()
     net.load_state_dict(load_file(tmp_path / "synthetic" / "trial" / "long" / "seed-0.safetensors"))
-    seen = Batches(small, configs("trial", 1)["long", 0], "cpu").test(net)
+    seen = _batches(configs("trial", 1)["long", 0], small, "cpu").test(net)
     assert seen["test_loss"] == pytest.approx(frame[frame["arm"] == "long"].iloc[-1]["test_loss"], rel=1e-5)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from clr import training
 from clr.nets import Cifar10Quick
 from clr.policies import Fixed, Stages, Triangular
-from clr.training import Batches, RunConfig, loop, train
+from clr.training import RunConfig, loop, train
 
 CONFIG = RunConfig(
     net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
@@ -181,19 +181,19 @@ def test_momentum_is_kept_when_the_rate_drops(small):
 
 def test_batches_cover_every_picture_once_an_epoch(small):
     for reshuffle in (True, False):
-        batches = Batches(small, changed(reshuffle=reshuffle), "cpu")
+        batches = training._batches(changed(reshuffle=reshuffle), small, "cpu")
         epochs = []
         for epoch in range(2):
             for k in range(50):
                 batches(50 * epoch + k)
-                epochs.append(batches.order[20 * k : 20 * k + 20])
+                epochs.append(batches.order[20 * k : 20 * k + 20].clone())
         first, second = torch.cat(epochs[:50]), torch.cat(epochs[50:])
         assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(1000))
         assert torch.equal(first, second) is not reshuffle
 
 
 def test_the_two_input_conventions(small):
-    unit, caffe = (Batches(small, changed(pixels=pixels), "cpu") for pixels in ("unit", "caffe"))
+    unit, caffe = (training._batches(changed(pixels=pixels), small, "cpu") for pixels in ("unit", "caffe"))
     (pictures, labels), order = unit(3), unit.order[60:80]
     raw = small.train.images[order].double()
     means = small.train.images.double().mean((0, 2, 3)).view(3, 1, 1)
@@ -204,7 +204,7 @@ def test_the_two_input_conventions(small):
 
 
 def test_evaluation_does_not_depend_on_its_batch_size(small):
-    batches = Batches(small, changed(test_pictures=None), "cpu")
+    batches = training._batches(changed(test_pictures=None), small, "cpu")
     net = Cifar10Quick("torch", torch.Generator().manual_seed(0))
     seen = [batches.test(net, size) for size in (500, 64, 7)]
     assert len({result["test_accuracy"] for result in seen}) == 1

@@ -1,0 +1,139 @@
+"""The update: what is captured on CUDA, and that it is what the CPU does."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import golden_data as golden
+import numpy as np
+import pytest
+import torch
+
+from clr import training
+from clr.data import synthetic_cifar10
+from clr.machine import exact_float32
+from clr.optim import CaffeSGD
+from clr.policies import Triangular
+from clr.training import RunConfig, train
+from clr.update import Update
+
+CONFIG = RunConfig(
+    net="Cifar10Quick", policy=Triangular(0.001, 0.01, 10), iterations=25, batch_size=100, pixels="unit", init="torch",
+    reshuffle=True, evaluate_every=1, test_pictures=100,
+)  # fmt: skip
+NETS = ["Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoidBN"]
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def changed(**values):
+    return dataclasses.replace(CONFIG, **values)
+
+
+def assert_same(first, second):
+    assert first.rows == second.rows
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+class Graph:
+    """In place of a CUDA graph: a replay makes what would have been captured."""
+
+    def __init__(self, update):
+        self.replay, self.replays = update._make, 0
+
+    def __getattribute__(self, name):
+        if name == "replay":
+            self.replays += 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypatch, net):
+    """Warm-up, capture once, then nothing but replays and a new order each epoch: the same bits."""
+    config = changed(net=net, batch_size=200, evaluate_every=4, iterations=12)
+    plain, made = train(config, small), []
+
+    def capture(update):
+        made.append((update.made, update))
+        update.graph = Graph(update)
+
+    build = Update.__init__
+
+    def start(update, *arguments):
+        build(update, *arguments)
+        update.warm_up = update.WARM_UP
+
+    monkeypatch.setattr(Update, "__init__", start)
+    monkeypatch.setattr(Update, "_capture", capture)
+    assert_same(train(config, small), plain)
+    [(after, update)] = made
+    assert (after, update.graph.replays) == (3, 9)
+
+
+def test_torchs_optimizers_are_given_the_rate_by_the_host(small):
+    config = changed(optimizer="Adam", iterations=4, evaluate_every=2, batch_size=20)
+    net = training._net(config, "cpu")
+    optimizer = training._optimizer(config, net)
+    update = Update(net, optimizer, training._batches(config, small, "cpu"), [0.1, 0.2], 0, 2)
+    update(0, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1 * g["lr_mult"] for g in optimizer.param_groups]
+    assert not update.on_device
+
+
+@on_cuda
+@pytest.mark.parametrize("net", NETS)
+def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net):
+    captured = train(changed(net=net, batch_size=50), small, device="cuda")
+    monkeypatch.setattr(Update, "WARM_UP", 10**9)
+    assert_same(train(changed(net=net, batch_size=50), small, device="cuda"), captured)
+
+
+@on_cuda
+@pytest.mark.parametrize("net", NETS)
+def test_first_twenty_losses_on_cuda_are_those_of_the_cpu(small, net):
+    config = changed(net=net, iterations=20)
+    ours, cpu = train(config, small, device="cuda"), train(config, small)
+    losses = [[row["train_loss"] for row in run.rows] for run in (ours, cpu)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@on_cuda
+def test_runs_side_by_side_in_threads_have_the_bits_of_runs_alone():
+    data = synthetic_cifar10(train=2000, test=100)
+    configs = [changed(seed=seed, evaluate_every=10, iterations=200, net=net) for seed in range(3) for net in NETS[:2]]
+    alone = [train(config, data, device="cuda") for config in configs]
+    with exact_float32(), ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda config: train(config, data, device="cuda"), configs))
+    for first, second in zip(alone, together, strict=True):
+        assert_same(first, second)
+
+
+@on_cuda
+def test_resumed_run_on_cuda_has_the_bits_of_an_undisturbed_one(small, tmp_path, monkeypatch):
+    config = changed(batch_size=50, evaluate_every=8)
+    whole = train(config, small, device="cuda")
+    clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    stopped = []
+
+    def stop(iteration):
+        if iteration == 16:
+            stopped.append(iteration)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small, device="cuda", checkpoint=tmp_path / "c", progress=stop)
+    resumed = train(config, small, device="cuda", checkpoint=tmp_path / "c")
+    assert stopped and resumed.rows[: len(whole.rows)] == whole.rows
+
+
+@on_cuda
+@pytest.mark.parametrize("name", golden.NETS)
+def test_losses_on_cuda_agree_with_caffe(name):
+    caffe = golden.small(f"{name}/")
+    rates = Triangular(caffe["base_lr"], caffe["max_lr"], caffe["stepsize"])(np.arange(20))
+    net = golden.NETS[name]()
+    golden.set_blobs(net, golden.small_weights(net))
+    net.to("cuda", memory_format=torch.channels_last)
+    data = [(x.cuda(), labels.cuda()) for x, labels in golden.batches(*golden.small_pictures())]
+    with exact_float32():
+        losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, rates)
+    assert losses == pytest.approx(caffe["loss"], rel=1e-4)
