@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clr import data, experiments, paths, report
+from clr import data, experiments, paths, report, tables
 
 MAIN = ("headline", "range-test")  # what `make run` runs
 
@@ -88,7 +88,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     for dataset, root in _found(options.scale):
-        print(report.runs_table(root, dataset).to_string(index=False))
+        print(tables.runs_table(root, dataset).to_string(index=False))
 
 
 def _main(options: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def _main(options: argparse.Namespace) -> None:
     root = experiments.results_folder(pictures.name, options.scale)
     runs = paths.home() / "runs" / f"{pictures.name}-{options.scale}"
     notebooks = _execute_notebooks(root.parent, runs / "notebooks")
-    print(f"\n{report.runs_table(root, pictures.name).to_string(index=False)}\n")
+    print(f"\n{tables.runs_table(root, pictures.name).to_string(index=False)}\n")
     for path in [*sorted((root.parent / "images").glob("*.png")), *notebooks]:
         print(os.path.relpath(path))
 

@@ -3,7 +3,7 @@
 They take frames and policies, never a net, so no torch is needed; they neither show nor save.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from clr import results
 
-__all__ = ["draw_accuracy", "draw_range_test", "draw_rates", "style"]
+__all__ = ["draw_accuracy", "draw_cycle", "draw_forest", "draw_range_test", "draw_rates", "style"]
 
 
 def style() -> None:
@@ -67,6 +67,64 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend(loc="lower right")
+    return ax
+
+
+def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, last: int = 2) -> Sequence[Axes]:
+    """Draw one arm's accuracy above its learning rate, over its last whole cycles.
+
+    Args:
+        axes: two, which share their x axis: accuracy goes on the first, the rate on the second.
+        frame: one arm on one data set, as `clr.results.read` returns it.
+        cycle: updates in a cycle.  last: how many cycles.
+    """
+    end = frame["iteration"].max() // cycle * cycle
+    part = frame[(frame["iteration"] >= end - last * cycle) & (frame["iteration"] <= end)]
+    blue, orange, *_ = sns.color_palette("colorblind")
+    by_iteration = part.groupby("iteration")
+    mean, rate = by_iteration["test_accuracy"].mean(), by_iteration["lr"].first()
+    bands = [results.interval(values) for _, values in by_iteration["test_accuracy"]]
+    axes[0].fill_between(mean.index, *zip(*bands, strict=True), color=blue, alpha=0.25, linewidth=0)
+    axes[0].plot(mean.index, mean, "o-", color=blue, markersize=4, label=f"n = {by_iteration.size().max()}")
+    axes[1].plot(rate.index, rate, "o-", color=orange, markersize=4)
+    for ax in axes:
+        for start in range(end - last * cycle, end + 1, cycle):
+            ax.axvline(start, color="0.6", linewidth=0.8, linestyle=":")
+    axes[0].set(ylabel="test accuracy")
+    axes[0].legend(loc="lower right")
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[1].set(xlabel="iteration", ylabel="learning rate", ylim=(0, None))
+    axes[1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    return axes
+
+
+def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
+    """Draw every arm's accuracy with its 95 % interval, one a line, beside what others reported of it.
+
+    Args:
+        arms: of one data set, as `clr.tables.all_arms` returns them.
+    """
+    blue, *others = sns.color_palette("colorblind")
+    looks = dict(zip(arms["source"].dropna().unique(), zip("Ds^", others, strict=False), strict=False))
+    places, labels, y = [], [], 0.0
+    for experiment, rows in arms.groupby("experiment", sort=False):
+        ax.text(0, y, f"{experiment} ", transform=ax.get_yaxis_transform(), ha="right", va="center", weight="bold")
+        for row in rows.itertuples():
+            y += 1
+            ax.plot([row.low, row.high], [y, y], color=blue, linewidth=2)
+            ax.plot(row.accuracy, y, "o", color=blue, markersize=5)
+            if row.source in looks:
+                marker, colour = looks[row.source]
+                ax.plot(row.reported, y, marker, color=colour, markersize=6, fillstyle="none")
+            places.append(y)
+            labels.append(f"{row.arm}, {row.iterations:,} (n = {row.n})")
+        y += 1.6
+    ax.set(yticks=places, yticklabels=labels, ylim=(y - 1, -1), xlabel="test accuracy")
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.plot([], [], "o", color=blue, label="here, with its 95 % interval")
+    for source, (marker, colour) in looks.items():
+        ax.plot([], [], marker, color=colour, fillstyle="none", label=source)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return ax
 
 

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 matplotlib.use("agg")
@@ -38,3 +39,32 @@ def test_one_policy_alone_needs_no_legend(ax):
 
 def test_the_style_fixes_the_size_that_a_figure_prints(ax):
     assert repr(ax.figure) == "<Figure size 800x450 with 1 Axes>"
+
+
+def test_forest_has_a_line_for_every_arm_with_its_interval_and_what_was_reported(ax):
+    arms = pd.DataFrame({
+        "experiment": ["one", "one", "two"], "arm": ["a", "b", "c"], "iterations": [70_000, 25_000, 10],
+        "accuracy": [0.7, 0.8, 0.6], "low": [0.69, np.nan, 0.5], "high": [0.71, np.nan, 0.7], "n": [5, 1, 3],
+        "source": ["paper", None, "earlier port"], "reported": [0.81, np.nan, 0.65],
+    })  # fmt: skip
+    figures.draw_forest(ax, arms)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "a, 70,000 (n = 5)",
+        "b, 25,000 (n = 1)",
+        "c, 10 (n = 3)",
+    ]
+    drawn = [tuple(line.get_xdata()) for line in ax.get_lines() if len(line.get_xdata())]
+    assert drawn[:3] == [(0.69, 0.71), (0.7,), (0.81,)] and drawn[-1] == (0.65,)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["here, with its 95 % interval", "paper", "earlier port"]
+
+
+def test_cycle_shows_accuracy_above_the_rate_over_the_last_whole_cycles():
+    iterations = np.arange(5, 101, 5)
+    frame = pd.DataFrame({"iteration": iterations, "lr": iterations / 1000, "test_accuracy": 0.5 + iterations / 1000})
+    fig, axes = plt.subplots(2, 1, sharex=True)
+    figures.draw_cycle(axes, frame, cycle=30)
+    accuracy, rate = axes[0].get_lines()[0], axes[1].get_lines()[0]
+    assert accuracy.get_xdata().tolist() == rate.get_xdata().tolist() == list(range(30, 91, 5))
+    assert rate.get_ydata()[0] == 0.03 and accuracy.get_ydata()[-1] == 0.59
+    plt.close(fig)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clr import experiments, paths, report, results
+from clr import experiments, paths, report, results, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,7 +78,7 @@ def test_third_table_has_a_row_for_each_point_that_was_reached():
 def test_runs_table_names_data_set_device_and_seconds():
     for seed in range(2):
         save("fixed", seed, {70_000: 0.7 + 0.1 * seed})
-    (row,) = report.runs_table(paths.home() / "results", "cifar10").to_dict("records")
+    (row,) = tables.runs_table(paths.home() / "results", "cifar10").to_dict("records")
     assert (row["n"], row["data set"], row["device"], row["seconds a run"]) == (2, "cifar10", "some processor", 10)
     assert row["accuracy"].startswith("75.00 % (")
     assert np.isclose(row["iterations"], 70_000)
@@ -91,11 +91,11 @@ def test_readme_without_a_block_is_refused():
 
 def test_runs_table_reads_the_triangular_arm_at_the_end_of_a_cycle_too():
     save("triangular", 0, {4000: 0.7, 8000: 0.76, 9000: 0.5})
-    rows = report.runs_table(paths.home() / "results", "cifar10")
+    rows = tables.runs_table(paths.home() / "results", "cifar10")
     assert rows["iterations"].tolist() == [8000, 9000]
     assert rows["accuracy"].tolist() == ["76.00 % (one run)", "50.00 % (one run)"]
 
 
 def test_runs_table_of_nothing_says_so():
     with pytest.raises(ValueError, match="nothing has finished on cifar10 in"):
-        report.runs_table(paths.home() / "results", "cifar10")
+        tables.runs_table(paths.home() / "results", "cifar10")

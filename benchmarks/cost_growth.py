@@ -1,0 +1,130 @@
+"""How does the cost of training grow? With runs at once, with the batch, with the net, with the updates; and memory.
+
+    python benchmarks/cost_growth.py [--device cuda]
+
+Every number is a median of three; the picture is benchmarks/results/cost_growth_<device>.png.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import matplotlib.pyplot as plt
+import torch
+
+import clr
+from clr import experiments, figures, machine
+from clr.training import train
+
+RESULTS = Path(__file__).parent / "results"
+REPEATS = 3
+HEADLINE = experiments.EXPERIMENTS["headline"].arms["triangular"]
+
+
+def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tuple[float, float]:
+    """Return the updates a second of one run's second half, and the most memory that it held, in bytes."""
+    config = dataclasses.replace(HEADLINE, **({"iterations": 2 * updates, "evaluate_every": updates} | changes))
+    times: list[float] = []
+    train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
+    if torch.device(device).type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return updates / (times[2] - times[1]), memory
+
+
+def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **changes: Any) -> tuple[float, float]:
+    """Return the updates a second of so many runs together, and the most memory of a process."""
+    prefer = "processes" if torch.device(device).type == "cpu" else "threads"
+    calls = (joblib.delayed(run)(data, device, updates, **({"test_pictures": 100} | changes)) for _ in range(runs))
+    with machine.exact_float32():
+        found = joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls)
+    return sum(speed for speed, _ in found), max(memory for _, memory in found)
+
+
+def median(measure: Callable[[], tuple[float, float]]) -> dict[str, float]:
+    speeds, memories = zip(*(measure() for _ in range(REPEATS)), strict=True)
+    return {"updates a second": round(statistics.median(speeds), 1), "memory, MB": round(max(memories) / 2**20)}
+
+
+def evaluations_share(data: clr.data.Cifar10, device: str, every: int) -> float:
+    """Return evaluation's share of the time at the headline's interval and 10,000 test pictures, of three intervals."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(REPEATS):
+        for full in times:
+            speed, _ = run(data, device, every, iterations=2 * every, test_pictures=None if full else 100)
+            times[full].append(every / speed)
+    return round(1 - statistics.median(times[False]) / statistics.median(times[True]), 3)
+
+
+def linear(data: clr.data.Cifar10, device: str, updates: int) -> dict[str, float]:
+    """Return the seconds of one, two and four times as many updates, start-up and evaluation apart."""
+    return {
+        str(times * updates): round(
+            statistics.median(
+                times * updates / run(data, device, times * updates, test_pictures=100)[0] for _ in "abc"
+            ),
+            2,
+        )
+        for times in (1, 2, 4)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--updates", type=int, default=50, help="of each timing; 40 times as many on CUDA")
+    options = parser.parse_args()
+    device, on_cpu = options.device, torch.device(options.device).type == "cpu"
+    updates = options.updates if on_cpu else 40 * options.updates
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    data = clr.synthetic_cifar10(train=50_000, test=10_000)
+    table: dict[str, Any] = {"runs at once": {}, "batch size": {}, "net": {}}
+    for runs in (1, 2, 4, 8, 16):
+        if not on_cpu or runs <= max(2, cores):  # a run a core is all that the experiments ask for
+            table["runs at once"][runs] = median(lambda n=runs: at_once(data, device, n, updates))
+    for size in (25, 50, 100, 200, 400):
+        few = max(10, updates * 100 // size)
+        table["batch size"][size] = median(lambda s=size, u=few: at_once(data, device, 1, u, batch_size=s))
+    for net in ("Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN"):
+        table["net"][net] = median(lambda n=net: at_once(data, device, 1, updates, net=n))
+    table["seconds by updates"] = linear(data, device, updates)
+    table["evaluation's share at the headline's interval"] = evaluations_share(data, device, 500)
+    kind = torch.device(device).type
+    record = {"cores": cores, **machine.provenance(device, 1), **table}
+    print(json.dumps(record, indent=1))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"cost_growth_{kind}.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw(table, record["device"], RESULTS / f"cost_growth_{kind}.png")
+
+
+def draw(table: dict[str, Any], machine_name: str, path: Path) -> None:
+    figures.style()
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1, 1, 1.2))
+    for ax, by in zip(axes, ("runs at once", "batch size", "net"), strict=True):
+        names, speeds = list(table[by]), [row["updates a second"] for row in table[by].values()]
+        if by == "net":
+            ax.barh([name.removeprefix("Cifar10") for name in names], speeds)
+            ax.invert_yaxis()
+            ax.set(xlabel="updates a second, one run", xlim=(0, None))
+            continue
+        if by == "batch size":
+            speeds = [size * speed for size, speed in zip(names, speeds, strict=True)]
+        ax.plot(names, speeds, "o-")
+        ax.set(xlabel=by, ylabel="pictures a second" if by == "batch size" else "updates a second", ylim=(0, None))
+        ax.set_xticks(names)
+    figure.suptitle(f"{machine_name}, float32", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""How fast do the experiments train? Against the usual loop, and against the machine's own matrix product.
+
+    python benchmarks/training_speed.py [--device cuda] [--repeats 5]
+
+The usual loop: one run in one process; a DataLoader with two workers that normalises pictures one by one as torchvision
+does, torch.optim.SGD, torch's CyclicLR, the same net in torch's layout, as many threads as torch takes. Ours: one
+run a core (on CUDA ten in threads), each a `clr.training.train`. Start-up is left out of both. The matrix product: 2048
+x 2048 (8192 on CUDA), float32, on every core at once. All take turns; medians, and the range.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+import clr
+from clr import experiments, machine, nets
+from clr.training import train
+
+RESULTS = Path(__file__).parent / "results"
+FIRST = 20  # updates before the clock starts
+
+
+class Pictures(Dataset):
+    """Pictures as torchvision's CIFAR10 has them: bytes in memory, a PIL image each, transformed one by one."""
+
+    def __init__(self, data: clr.data.Cifar10) -> None:
+        from torchvision import transforms
+
+        self.images, self.labels = data.train.images.permute(0, 2, 3, 1).numpy(), data.train.labels.tolist()
+        means = (data.channel_means / 255).tolist()
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(means, (1.0, 1.0, 1.0))])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[i])), self.labels[i]
+
+
+def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
+    """Return the updates a second of the usual loop."""
+    model = nets.NETS[net]("torch").to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=0.004)
+    scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.0025, 0.01, step_size_up=2000, cycle_momentum=False)
+    loader = DataLoader(Pictures(data), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True)
+    k, began = 0, 0.0
+    while True:
+        for x, y in loader:
+            if k == FIRST:
+                began = now(device)
+            if k == FIRST + updates:
+                return updates / (now(device) - began)
+            x, y = x.to(device), y.to(device)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            scheduler.step()
+            k += 1
+
+
+def now(device: str) -> float:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def one_run(net: str, data: clr.data.Cifar10, seed: int, updates: int, device: str, tf32: bool) -> float:
+    """Return the updates a second of one run's second half; its one evaluation there is of 100 pictures."""
+    config = dataclasses.replace(
+        experiments.EXPERIMENTS["headline"].arms["triangular"], net=net, seed=seed, iterations=2 * updates,
+        evaluate_every=updates, test_pictures=100,
+    )  # fmt: skip
+    times: list[float] = []
+    train(config, data, device=device, tf32=tf32, progress=lambda iteration: times.append(time.perf_counter()))
+    return updates / (times[2] - times[1])
+
+
+def ours(net: str, data: clr.data.Cifar10, runs: int, updates: int, device: str, tf32: bool = False) -> float:
+    """Return the updates a second of so many runs together."""
+    calls = (joblib.delayed(one_run)(net, data, seed, updates, device, tf32) for seed in range(runs))
+    prefer = "processes" if torch.device(device).type == "cpu" else "threads"
+    with machine.exact_float32(tf32):
+        return sum(joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls))
+
+
+def matrix_product(device: str, seconds: float = 1.0) -> float:
+    """Return the float32 FLOP/s of a large matrix product on one core, or on CUDA."""
+    torch.set_num_threads(1)
+    size = 2048 if device == "cpu" else 8192
+    a, b = torch.randn(2, size, size, device=device).unbind()
+    a @ b
+    count, began = 0, now(device)
+    while now(device) < began + seconds:
+        a @ b
+        count += 1
+    return 2 * size**3 * count / (now(device) - began)
+
+
+def everywhere(cores: int, device: str) -> float:
+    if device != "cpu":
+        return matrix_product(device)
+    return sum(joblib.Parallel(cores)(joblib.delayed(matrix_product)(device) for _ in range(cores)))
+
+
+def flop(net: str) -> int:
+    """Return the floating-point operations of one update of 100 pictures, convolutions and products alone."""
+    model = nets.NETS[net]()
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(model(torch.randn(100, 3, 32, 32)), torch.zeros(100, dtype=torch.int64)).backward()
+    return counter.get_total_flops()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=100, help="of each timing; ours are ten times as many on CUDA")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    data = clr.synthetic_cifar10(train=50_000, test=100)
+    on_cpu = torch.device(options.device).type == "cpu"
+    rows = []
+    for net in ("Cifar10Quick", "Cifar10Full"):
+        kinds = {
+            "usual loop": lambda net=net: usual(net, data, options.updates, options.device),
+            "ours": lambda net=net: ours(
+                net, data, cores if on_cpu else 10, options.updates * (1 if on_cpu else 20), options.device
+            ),
+            "matrix product": lambda: everywhere(cores, options.device),
+        }
+        if not on_cpu:
+            kinds["ours, one run"] = lambda net=net: ours(net, data, 1, options.updates * 20, options.device)
+            kinds["ours, TF32"] = lambda net=net: ours(net, data, 10, options.updates * 20, options.device, True)
+        measured: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(options.repeats):
+            for kind, measure in kinds.items():
+                measured[kind].append(measure())
+        rows.append(row(net, measured, options))
+        print(json.dumps(rows[-1], indent=1), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
+    (RESULTS / f"training_speed_{torch.device(options.device).type}.json").write_text(
+        json.dumps(record, indent=1) + "\n"
+    )
+
+
+def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+    spread = {kind: [min(all_), statistics.median(all_), max(all_)] for kind, all_ in measured.items()}
+    against = [a / b for a, b in zip(measured["ours"], measured["usual loop"], strict=True)]
+    share = [flop(net) * a / b for a, b in zip(measured["ours"], measured["matrix product"], strict=True)]
+    kinds = [kind for kind in measured if kind != "matrix product"]
+    return {
+        "net": net,
+        "repeats": options.repeats,
+        "GFLOP an update": round(flop(net) / 1e9, 2),
+        "updates a second (least, median, most)": {k: [round(v, 1) for v in spread[k]] for k in kinds},
+        "matrix product, GFLOP/s": [round(v / 1e9, 1) for v in spread["matrix product"]],
+        "times the usual loop": round(statistics.median(against), 2),
+        "share of the matrix product's rate": round(statistics.median(share), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

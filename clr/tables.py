@@ -1,0 +1,121 @@
+"""Tables of what has come out: the one that a run ends with, and each experiment beside what others reported.
+
+Arms are read at the end of their runs; a cyclical one that ends within a cycle also at the end of its last whole one,
+where one would stop.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clr import results
+from clr.catalogue import EXPERIMENTS
+
+__all__ = ["accuracy", "all_arms", "experiment_table", "runs_table", "summaries"]
+
+DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
+CYCLICAL = ("Triangular", "Triangular2", "ExpRange", "Parabolic", "Sinusoidal")
+
+
+def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
+    """Return one row an arm: experiment, arm, iterations, accuracy with its interval, n, data set, device, seconds."""
+    made = results.records(results_dir, dataset)
+    if made.empty:
+        raise ValueError(f"nothing has finished on {dataset} in {results_dir}")
+    summary = pd.concat([summaries(name, results_dir) for name in sorted(set(made["experiment"]))])
+    summary = summary[summary["dataset"] == dataset]
+    by_arm = made.groupby(["dataset", "experiment", "arm"])
+    device = by_arm["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
+    seconds = by_arm["provenance.seconds"].mean().round().astype(int).rename("seconds")
+    table = summary.merge(device.reset_index()).merge(seconds.reset_index())
+    ends = (f", {count} diverged" if count else "" for count in table["diverged"])
+    table["accuracy"] = [accuracy(row) + end for row, end in zip(table.itertuples(), ends, strict=True)]
+    columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
+    return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
+
+
+def accuracy(row: Any) -> str:
+    """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none."""
+    if row.n < 2:
+        return f"{100 * row.accuracy:.2f} % (one run)"
+    return f"{100 * row.accuracy:.2f} % ({100 * row.low:.2f} to {100 * row.high:.2f})"
+
+
+def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
+    """Summarise an experiment's arms, as `clr.results.summarise` does, at every number of updates worth reading.
+
+    Those are the end, the end of the last cycle, and where something was reported.
+    """
+    frame, made = (read(results_dir, experiment=name) for read in (results.read, results.records))
+    steps = {}
+    if "config.policy.step_size" in made:
+        cyclical = made[made["config.policy.policy"].isin(CYCLICAL)]
+        steps = cyclical.set_index(["dataset", "arm"])["config.policy.step_size"].to_dict()
+    parts = [results.summarise(frame)]
+    for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
+        read = set(_reported(name, arm))
+        if (dataset, arm) in steps:
+            read.add(_last_multiple(runs["iteration"], 2 * int(steps[dataset, arm])))
+        parts += [results.summarise(runs, k) for k in sorted(read) if k < runs["iteration"].max()]
+    return pd.concat(parts).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
+
+
+def _last_multiple(iterations: pd.Series, cycle: int) -> int:
+    return int(iterations[iterations % cycle == 0].max()) if (iterations % cycle == 0).any() else 0
+
+
+def _reported(name: str, arm: str) -> dict[int, tuple[str, float]]:
+    """Return what was reported of an arm, by the updates: source and accuracy."""
+    if name not in EXPERIMENTS:
+        return {}
+    told = EXPERIMENTS[name].reported.items()
+    return {k: (source, value) for source, values in told for (of, k), value in values.items() if of == arm}
+
+
+def all_arms(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
+    """Return the summaries of all arms on a data set, but for range tests, in the catalogue's order.
+
+    Each has a source and a reported accuracy, None and NaN where there is none.
+    """
+    rows = []
+    for name, experiment in EXPERIMENTS.items():
+        found = summaries(name, results_dir)
+        for arm in experiment.arms if name != "range-test" else ():
+            for row in found[(found["dataset"] == dataset) & (found["arm"] == arm)].to_dict("records"):
+                source, value = _reported(name, arm).get(row["iterations"], (None, float("nan")))
+                rows.append({**row, "source": source, "reported": value})
+    return pd.DataFrame(rows)
+
+
+def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:
+    """Return an experiment to read: an arm's accuracy as reported and as it came out on each data set.
+
+    After each of ours: its 95 % interval over seeds, n, and the difference from what was reported, in points.
+    """
+    found = summaries(name, results_dir)
+    datasets = [*DATASETS, *sorted(set(found["dataset"]) - set(DATASETS))]
+    rows = []
+    for arm, config in EXPERIMENTS[name].arms.items():
+        mine, reported = found[found["arm"] == arm], _reported(name, arm)
+        for updates in sorted({*mine["iterations"], *reported} or {config.iterations}):
+            source, value = reported.get(updates, ("", None))
+            row = {"arm": arm, "updates": f"{updates:,}"}
+            row["reported"] = f"{100 * value:.1f} % ({source})" if value else ""
+            for dataset in datasets:
+                here = mine[(mine["dataset"] == dataset) & (mine["iterations"] == updates)]
+                row[dataset] = next((_ours(found, value) for found in here.itertuples()), "not yet run")
+            rows.append(row)
+    return pd.DataFrame(rows).drop(columns=[] if EXPERIMENTS[name].reported else "reported")
+
+
+def _ours(row: Any, reported: float | None) -> str:
+    several = row.n > 1
+    ends = f"{100 * row.low:.2f} to {100 * row.high:.2f}, " if several else ""
+    diverged = f", {row.diverged} diverged" if row.diverged else ""
+    text = f"{100 * row.accuracy:.2f} % ({ends}n = {row.n}{diverged})"
+    if reported is None:
+        return text
+    points = f"{100 * (row.accuracy - reported):+.1f}"
+    ends = f" ({100 * (row.low - reported):+.1f} to {100 * (row.high - reported):+.1f})" if several else ""
+    return f"{text}: {points}{ends}"
