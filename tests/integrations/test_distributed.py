@@ -3,6 +3,7 @@
 import page
 import pytest
 import torch
+from processes import on_two
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -55,8 +56,7 @@ def process(rank, folder):
 
 @needs_gloo
 def test_every_process_has_the_policys_rates_and_resumes_bit_for_bit(tmp_path):
-    torch.multiprocessing.spawn(process, (tmp_path,), nprocs=2)
-    (rates, whole, halves), other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    (rates, whole, halves), other = on_two(process, tmp_path)
     assert rates == [POLICY(k) for k in range(24)] * 2
     torch.testing.assert_close([rates, whole, halves], other, rtol=0, atol=0)
     torch.testing.assert_close(whole, halves, rtol=0, atol=0)
