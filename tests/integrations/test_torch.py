@@ -18,7 +18,6 @@ def net():
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
-
 def pairs(start, stop):
     made = [torch.randn(8, 6, generator=torch.Generator().manual_seed(k)) for k in range(start, stop)]
     return [(values[:, :4], values[:, 4:]) for values in made]
