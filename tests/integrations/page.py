@@ -8,13 +8,14 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
 
 
-def blocks(heading: str) -> list[str]:
-    """Return the Python blocks under a heading, in order."""
-    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    return re.findall(r"^```python\n(.*?)^```", section[1], re.M | re.S)
-
-
 def run(heading: str, block: int = 0, **names: Any) -> SimpleNamespace:
-    """Run one block with the given names, and return all names that there are afterwards."""
-    exec(compile(blocks(heading)[block], f"{PAGE.name}, {heading}, block {block}", "exec"), names)
+    """Run the page's imports and one block under a heading, and return all names that there are afterwards."""
+    top, *sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    section = dict(section.split("\n", 1) for section in sections)[heading]
+    for code in (_blocks(top)[0], _blocks(section)[block]):
+        exec(compile(code, f"{PAGE.name}, {heading}, block {block}", "exec"), names)
     return SimpleNamespace(**names)
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

@@ -21,8 +21,7 @@ POLICY = clr.Triangular(0.01, 0.1, 5)
 @pytest.fixture(scope="module")
 def names():
     """The names of the page; a module's, as Keras registers a class once."""
-    first = page.run("Keras", policy=POLICY)
-    return page.run("Keras", 1, **vars(first), updates=24)
+    return page.run("Keras", policy=POLICY, updates=24)
 
 
 def model(optimizer):
@@ -50,15 +49,26 @@ def steps(net, updates):
     return np.diff(weights.seen)
 
 
-@pytest.mark.parametrize("kind", ["PolicySchedule", "TableSchedule"])
-def test_every_update_has_the_policys_rate_and_a_resume_changes_nothing(names, tmp_path, kind):
-    whole, half = (model(keras.optimizers.SGD(vars(names)[kind](POLICY))) for _ in range(2))
+def test_every_update_has_the_policys_rate_and_a_resume_changes_nothing(names, tmp_path):
+    whole, half = (model(keras.optimizers.SGD(names.PolicySchedule(POLICY, 24))) for _ in range(2))
     moved = steps(half, 13)
     half.save(tmp_path / "half.keras")
-    again = keras.models.load_model(tmp_path / "half.keras")
-    moved = np.r_[moved, steps(again, 11)]
+    moved = np.r_[moved, steps(keras.models.load_model(tmp_path / "half.keras"), 11)]
     assert moved == pytest.approx(POLICY(np.arange(24)), rel=1e-5)
     assert moved.tolist() == steps(whole, 24).tolist()
+
+
+def test_after_its_end_the_table_goes_on_with_its_last_rate(names):
+    assert [float(names.PolicySchedule(POLICY, 4)(step)) for step in (3, 4, 40)] == [np.float32(POLICY(3))] * 3
+
+
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "tensorflow", reason="TensorFlow's tensors lack the arithmetic")
+def test_a_policy_of_keras_tensors_gives_the_rates():
+    class Direct(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return POLICY(keras.ops.convert_to_tensor(step))
+
+    assert steps(model(keras.optimizers.SGD(Direct())), 24) == pytest.approx(POLICY(np.arange(24)), rel=1e-5)
 
 
 def test_the_optimizer_of_the_page_has_the_rates_too(names):

@@ -53,7 +53,7 @@ def test_an_update_that_the_scaler_skips_uses_up_no_rate(rates, tmp_path, monkey
 def test_the_policy_starts_after_a_warm_up(rates):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    after = page.run("Plain torch", 1, clr=clr, optimizer=optimizer, policy=POLICY)
+    after = page.run("Plain torch", 1, optimizer=optimizer, policy=POLICY)
     train(model, optimizer, after.scheduler, 12)
     assert rates == [0.1] * 5 + [POLICY(k) for k in range(7)]
 

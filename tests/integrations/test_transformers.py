@@ -51,7 +51,7 @@ def test_the_range_test_takes_batches_that_are_dicts(rates, tmp_path):
     before = {name: value.clone() for name, value in given["model"].state_dict().items()}
     given["trainer"] = transformers.Trainer(given["model"], given["arguments"], train_dataset=given["dataset"])
     optimizer = torch.optim.AdamW(given["model"].parameters(), lr=1.0)
-    test = page.run("Hugging Face Trainer", 1, **given, clr=clr, torch=torch, optimizer=optimizer).test
+    test = page.run("Hugging Face Trainer", 1, **given, optimizer=optimizer).test
     assert rates == clr.Ramp(0, 0.01, 500)(np.arange(500)).tolist()
     assert test.frame["lr"][1:].tolist() == rates[4::5]
     torch.testing.assert_close(given["model"].state_dict(), before, rtol=0, atol=0)
