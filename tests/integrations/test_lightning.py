@@ -47,6 +47,16 @@ def test_every_update_has_the_policys_rate_and_a_resume_changes_nothing(rates, t
     torch.testing.assert_close(halves, whole, rtol=0, atol=0)
 
 
+def test_pin_an_update_that_a_scaler_skips_uses_up_its_rate(rates):
+    scaler = torch.amp.GradScaler("cpu")
+    half = lightning.pytorch.plugins.MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    batches = loader()
+    batches.dataset.tensors[0][4 * 8] = torch.inf
+    trainer(1, plugins=[half]).fit(module().module, batches)
+    assert rates == [POLICY(k) for k in (0, 1, 2, 3, 5, 6)]
+    assert scaler.get_scale() == 2**15  # half of what it was
+
+
 def test_the_range_test_takes_a_module_and_leaves_it_as_it_was(rates):
     after = module()
     before = {name: value.clone() for name, value in after.module.state_dict().items()}
