@@ -1,17 +1,23 @@
 # make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
+# make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint and format
 
 PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
 
-.PHONY: run test lab data check
+.PHONY: run test test-integrations lab data check
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-integrations: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[integrations]'
+	$(BIN)/python -m pytest tests/integrations
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/integrations/test_keras.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

@@ -37,7 +37,7 @@ def _widened_array(iteration: Any) -> Any:
         if k.size and k.min() < 0:
             raise ValueError(f"iteration must be >= 0, got {k.min()}")
         return k
-    return iteration if hasattr(iteration, "astype") else iteration.long()  # JAX keeps the width it was set to
+    return iteration.astype(int) if hasattr(iteration, "astype") else iteration.long()  # JAX: as wide as it was set to
 
 
 def real(k: Any) -> Any:
