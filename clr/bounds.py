@@ -6,20 +6,21 @@ The method, curve by curve, on the axis that the test was spaced by (the rate if
    evaluations best from all the others: noise hangs together here, and leaving out single ones (GCV) takes it for
    signal.
 2. It *rises* if it comes to stand three standard deviations of its own noise above the metric before training.
-3. `base_lr` is where a tenth of that gain is made: the usual start of a rise ("10 % to 90 % rise time").
-4. `max_lr`, where the gain is lost again: a third of the rate at which half of it is gone. A test is past a rate
-   before the harm is done, and a net that is warmed up bears more than a fresh one: trained at a constant rate, nets
-   fail at about a third of that rate. The third was read off three tasks (digits MLP and CNN by SGD, a transformer
-   by Adam; the first curves of Caffe's quick net had been seen), and is checked on others in
-   `benchmarks/range_test_quality.py`.
-5. `max_lr`, where the gain is not lost: where the rise slows, if it slows to less than half of its slope (the knee of
-   two straight lines fitted by least squares). Otherwise the curve is still rising, and the bound cannot be told.
+3. Where the gain is lost again, `base_lr` is where a fifth of it is made, the start of the "20 % to 80 % rise time" (a
+   tenth, the other usual start, scatters a third more over seeds), and `max_lr` a third of the rate at which half of it
+   is gone. A test is past a rate before the harm is done, and a net that is warmed up bears more than a fresh one:
+   trained at a constant rate, nets fail at about a third of that rate. The third was read off three tasks (digits MLP
+   and CNN by SGD, a transformer by Adam; the first curves of Caffe's quick net had been seen), and is checked on others
+   in `benchmarks/range_test_quality.py`.
+4. Where the gain is not lost, three straight lines are fitted by least squares: a level, a rise and what follows. Where
+   they meet are `base_lr` and, if the last line rises less than half as fast, `max_lr`. Otherwise the curve is still
+   rising, and `max_lr` cannot be told.
 
 The bounds are the means over the curves, with Student's interval; one curve alone gets its interval by a block
 bootstrap of its residuals, with random signs, which leaves every stretch of the curve its own raggedness. Both bounds
-follow the rate when it is measured in other units, and the metric too. A tenth (3) and the knee (5) were settled with
-the earlier port's published range test in view, so that the headline's bounds come out near the published ones is no
-independent check.
+follow the rate when it is measured in other units, and the metric too. The three lines (4) have no constant but that
+half, yet were settled with the earlier port's published range test in view: that the headline's bounds come out near
+the published ones is no independent check.
 """
 
 from collections.abc import Sequence
@@ -35,12 +36,13 @@ from scipy.interpolate import make_smoothing_spline
 __all__ = ["Bounds", "suggest_bounds"]
 
 RISES = 3  # standard deviations: a rise, not noise
-STARTS = 0.1  # of the gain
+STARTS = 0.2  # of the gain
 LOST = 0.5  # of the gain
-MARGIN = 3  # see point 4
+MARGIN = 3  # see point 3
 SLOWS = 0.5  # of the slope
-FEWEST = 10  # evaluations: with fewer, a tenth of the gain lies within one interval of the rise
+FEWEST = 10  # evaluations: with fewer, a fifth of the gain lies within one interval of the rise
 RESAMPLES = 200
+KNEES = 100  # places where two lines may meet
 LAMS = np.logspace(-2, 10, 49)  # from nearly no smoothing to a straight line
 
 Array = np.ndarray
@@ -109,7 +111,7 @@ def suggest_bounds(tests: Any) -> Bounds:
     >>> lr = np.linspace(0.01, 1, 100)
     >>> bounds = suggest_bounds(pd.DataFrame({"lr": lr, "metric": np.clip(lr - 0.2, 0, 0.3)}))
     >>> round(bounds.base_lr, 2), round(bounds.max_lr, 1)
-    (0.23, 0.5)
+    (0.2, 0.5)
     """
     frames, spacing, held_out = _frames(tests)
     curves = [_curve(frame, spacing == "exponential") for frame in frames]
@@ -141,15 +143,15 @@ def _read(curve: _Curve) -> _Reading:
         return _Reading(seen="falling" if curve.diverged or before - smooth.min() > clear else "flat")
     level = before + STARTS * gain
     at_once = bool(known and curve.y[0] >= level)
-    base = curve.x[0] if at_once else _crossing(curve.x[: peak + 1][::-1], smooth[: peak + 1][::-1], level)
     lost = _crossing(curve.x[peak:], smooth[peak:], before + (1 - LOST) * gain)
     if np.isnan(lost) and curve.diverged:
         lost = float(curve.x[-1])
-    if np.isfinite(lost):
-        top = lost - np.log(MARGIN) if curve.log else lost / MARGIN
-        return _Reading(base, top, "lost", at_once) if top > base else _Reading(np.nan, top, "apart", at_once)
-    top = _knee(curve.x, curve.y, base)
-    return _Reading(base, top, "rising" if np.isnan(top) else "slows", at_once)
+    if np.isnan(lost):
+        base, top = _knees(curve.x, curve.y)
+        return _Reading(curve.x[0] if at_once else base, top, "rising" if np.isnan(top) else "slows", at_once)
+    base = curve.x[0] if at_once else _crossing(curve.x[: peak + 1][::-1], smooth[: peak + 1][::-1], level)
+    top = lost - np.log(MARGIN) if curve.log else lost / MARGIN
+    return _Reading(base, top, "lost", at_once) if top > base else _Reading(np.nan, top, "apart", at_once)
 
 
 def _smooth(y: Array) -> tuple[Array, Array]:
@@ -206,19 +208,40 @@ def _crossing(x: Array, y: Array, level: float) -> float:
     return float(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - level) / (y[i - 1] - y[i]))
 
 
-def _knee(x: Array, y: Array, base: float) -> float:
-    """Return where two straight lines, fitted to the curve from base on, meet; NaN where the second is no slower."""
-    x, y = x[x >= base], y[x >= base]
-    fits = []
-    for knee in x[2:-2]:
-        columns = np.stack([np.ones_like(x), np.minimum(x, knee), np.maximum(x, knee) - knee], axis=1)
-        weights = np.linalg.lstsq(columns, y)[0]
-        error = np.sum((columns @ weights - y) ** 2)
-        fits.append((float(error), float(knee), float(weights[1]), float(weights[2])))
-    if not fits:
-        return float("nan")
-    _, knee, first, second = min(fits)
-    return knee if first > 0 and second < SLOWS * first else float("nan")
+def _knees(x: Array, y: Array) -> tuple[float, float]:
+    """Return where a level, a rise and a last straight line meet; NaN for the second if the last is no slower.
+
+    All pairs of evaluations are tried, then tenths of an evaluation around the best.
+    """
+    first, second, _ = _best(_every_pair(len(y)), y)
+    near = np.linspace(-1, 1, 21)
+    pairs = np.array([(i, j) for i in first + near for j in second + near if 0 <= i <= j - 1 <= len(y) - 3])
+    first, second, slows = _best(_lines(pairs, len(y)), y)
+    place = np.arange(len(y))
+    return float(np.interp(first, place, x)), float(np.interp(second, place, x)) if slows else float("nan")
+
+
+@cache
+def _every_pair(n: int) -> tuple[Array, Array, Array]:
+    at = np.unique(np.linspace(0, n - 2, min(n - 1, KNEES)).astype(int))
+    return _lines(np.array([(i, j) for i in at for j in at if i + 2 <= j]), n)
+
+
+def _lines(pairs: Array, n: int) -> tuple[Array, Array, Array]:
+    """Return pairs of knees, and of each of n places how far it is on the way between them, and past the second."""
+    place, (first, second) = np.arange(n), pairs.T[:, :, None]
+    between, past = np.clip(place, first, second), np.maximum(place, second)
+    return pairs, between - between.mean(1, keepdims=True), past - past.mean(1, keepdims=True)
+
+
+def _best(lines: tuple[Array, Array, Array], y: Array) -> tuple[float, float, bool]:
+    """Return the knees whose lines fit best of those that rise between them, and whether the last line is slower."""
+    pairs, between, past = lines
+    bb, bp, pp = (np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past)))
+    by, py = between @ y, past @ y
+    rise, last = np.stack([by * pp - py * bp, py * bb - by * bp]) / (bb * pp - bp**2)
+    best = np.where(rise > 0, rise * by + last * py, -np.inf).argmax()
+    return float(pairs[best, 0]), float(pairs[best, 1]), bool(last[best] < SLOWS * rise[best])
 
 
 def _resampled(curve: _Curve) -> list[_Reading]:

@@ -24,7 +24,7 @@ from clr.optim import SOLVERS
 from clr.policies import Policy, to_dict
 from clr.update import Batches, Update
 
-__all__ = ["Run", "RunConfig", "identity", "loop", "train"]
+__all__ = ["Run", "RunConfig", "evaluate", "identity", "loop", "train"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,16 @@ def train(
     """
     with machine.pinned(threads), machine.on(device, tf32):
         return _train(config, data, device, threads, checkpoint, progress)
+
+
+def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu") -> dict[str, float]:
+    """Return the test loss and accuracy of a net whose weights were kept (safetensors), as its run would have them."""
+    from safetensors.torch import load_file
+
+    with machine.pinned(1), machine.on(device):
+        net = _net(config, device)
+        net.load_state_dict(load_file(weights))
+        return _batches(config, data, device).test(net)
 
 
 def _train(

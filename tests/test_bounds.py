@@ -17,7 +17,7 @@ LINEAR = np.linspace(0.01, 1.0, 100)
 
 
 def up(lr, at, width=0.15):
-    """A rise by one around `at`; a tenth of it is made at `at` * 10 ** (-2.197 * width)."""
+    """A rise by one around `at`; a fifth of it is made at `at` * 10 ** (-1.386 * width)."""
     return 1 / (1 + (at / lr) ** (1 / (width * np.log(10))))
 
 
@@ -49,7 +49,7 @@ class Test:
     held_out: bool = True
 
 
-TRUE_BASE = 0.01 * 10 ** (-2.197 * 0.15)
+TRUE_BASE = 0.01 * 10 ** (-1.386 * 0.15)
 
 
 def test_a_hill_has_a_foot_and_a_third_of_its_fall():
@@ -101,11 +101,33 @@ def test_asking_twice_gives_the_same_interval_and_leaves_the_random_state():
     assert first.base_ci == second.base_ci and np.random.get_state()[1].tolist() == before
 
 
-def test_a_rise_that_slows_puts_max_lr_at_the_knee():
-    metric = 0.1 + np.minimum(LINEAR, 0.3) + 0.2 * np.maximum(LINEAR - 0.3, 0)
-    bounds = suggest_bounds(frame(metric, LINEAR))
-    assert bounds.spacing == "linear" and bounds.max_lr == pytest.approx(0.3, abs=0.02)
-    assert "max_lr is where it slows" in bounds.verdict
+def broken(lr, start=0.15, knee=0.5, later=0.2):
+    """A level, a rise, and a slower one."""
+    return 0.1 + np.clip(lr - start, 0, knee - start) + later * np.maximum(lr - knee, 0)
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.02])
+@pytest.mark.parametrize("later", [0.3, 0.0, -0.2])
+def test_a_rise_that_slows_has_its_bounds_at_the_two_knees(sd, later):
+    noise = np.random.default_rng(0).normal(0, sd, 100)
+    bounds = suggest_bounds(frame(broken(LINEAR, later=later) + noise, LINEAR))
+    assert bounds.spacing == "linear" and "max_lr is where it slows" in bounds.verdict
+    assert (bounds.base_lr, bounds.max_lr) == pytest.approx((0.15, 0.5), abs=0.01 + 2 * sd)
+
+
+def test_the_knees_are_those_of_fitting_every_pair_of_them_by_a_library():
+    from clr.bounds import _best, _every_pair, _knees
+
+    y = broken(LINEAR[::4]) + np.random.default_rng(0).normal(0, 0.03, 25)
+    place, fits = np.arange(25.0), []
+    for i in range(24):
+        for j in range(i + 2, 24):
+            columns = np.stack([np.ones(25), np.clip(place, i, j), np.maximum(place, j)], axis=1)
+            slopes, error, *_ = np.linalg.lstsq(columns, y)
+            if slopes[1] > 0:
+                fits.append((error[0], i, j))
+    assert _best(_every_pair(25), y)[:2] == min(fits)[1:]
+    assert np.abs(np.subtract(_knees(place, y), min(fits)[1:])).max() <= 1  # between evaluations it fits better still
 
 
 def untold(bounds, *names):
@@ -114,7 +136,11 @@ def untold(bounds, *names):
 
 def test_still_rising_at_the_end():
     bounds = suggest_bounds(frame(0.1 + np.maximum(LINEAR - 0.2, 0), LINEAR))
-    assert untold(bounds, "max") and 0.2 < bounds.base_lr < 0.3 and "still rising at the largest rate" in bounds.verdict
+    assert (
+        untold(bounds, "max")
+        and bounds.base_lr == pytest.approx(0.2, abs=0.011)
+        and "still rising at the largest rate" in bounds.verdict
+    )
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.01])
