@@ -1,13 +1,14 @@
 # make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
-# make lab    JupyterLab    make data   download CIFAR-10    make check   lint and format
+# make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
+# make bench  the short benchmarks, best on an otherwise idle machine
 
 PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
 
-.PHONY: run test test-integrations lab data check
+.PHONY: run test test-integrations lab data check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -24,6 +25,9 @@ lab: .venv/ready
 
 data: .venv/ready
 	@$(BIN)/python -m clr data
+
+bench: .venv/ready
+	for name in small_things range_test_cost training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 import clr
 import clr.bounds
+from clr import machine
 from clr.range_test import RangeTest
 
 UPDATES, EVERY, CURVES, SEEDS = 500, 5, 20, 3
@@ -196,7 +197,7 @@ TASKS = {
 
 def collect(names: list[str]) -> None:
     torch.set_num_threads(1)
-    clr.training.keep_freed_memory()
+    machine.keep_freed_memory()
     for name in names:
         task = TASKS[name]
         folder(name).mkdir(parents=True, exist_ok=True)
