@@ -13,7 +13,7 @@ run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov clr --cov-report term:skip-covered
 
 test-integrations: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[integrations]'
@@ -32,6 +32,7 @@ bench: .venv/ready
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The mark is written last, so an interrupted installation is made again.
 .venv/ready: pyproject.toml requirements.lock

@@ -271,7 +271,7 @@ def _mean(places: Sequence[float], curves: int) -> tuple[float, tuple[float, flo
 
 def _quantiles(places: Sequence[float]) -> tuple[float, float]:
     told = [place for place in places if np.isfinite(place)]
-    return tuple(np.quantile(told, [0.025, 0.975]).tolist()) if told else UNTOLD  # type: ignore[return-value]
+    return tuple(np.quantile(told, [0.025, 0.975]).tolist()) if told else UNTOLD
 
 
 def _rates(told: tuple[float, tuple[float, float]], log: bool) -> tuple[float, tuple[float, float]]:
@@ -304,7 +304,7 @@ def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
     if len(spacings) > 1:
         raise ValueError(f"tests must share one spacing, got {' and '.join(sorted(spacings))}")
     frames = [test.frame.assign(diverged=test.diverged) for test in tests]
-    return _nonempty(frames), *spacings, all(test.held_out for test in tests)  # type: ignore[return-value]
+    return _nonempty(frames), *spacings, all(test.held_out for test in tests)
 
 
 def _nonempty(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:

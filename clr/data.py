@@ -146,7 +146,7 @@ def _load_batches(root: Path) -> Cifar10:
         images = torch.from_numpy(original.data).permute(0, 3, 1, 2).contiguous()
         splits.append(Split(images, torch.tensor(original.targets)))
     _check_sums(splits[0].images, root)
-    return Cifar10(*splits, name="cifar10", fingerprint=_sha256(_bytes_of(splits)))
+    return Cifar10(splits[0], splits[1], "cifar10", _sha256(_bytes_of(splits)))
 
 
 def _check_sums(images: Tensor, root: Path) -> None:
@@ -298,7 +298,7 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with suppress(OSError), paths.replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)  # a read-only or full disk costs the next start some seconds, no more
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # a read-only or full disk costs the next start some seconds, no more
 
 
 # The stand-in
@@ -314,7 +314,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     random = np.random.RandomState(seed)
     patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
     splits = [_synthetic_split(random, patterns, count) for count in (train, test)]
-    return Cifar10(*splits, name="synthetic", fingerprint=_sha256(_bytes_of(splits)))
+    return Cifar10(splits[0], splits[1], "synthetic", _sha256(_bytes_of(splits)))
 
 
 def _synthetic_split(random: np.random.RandomState, patterns: np.ndarray, count: int) -> Split:

@@ -70,7 +70,7 @@ def _divided(updates: int, by: int) -> int:
 def _shrunk(policy: Policy, by: int) -> Policy:
     """Return the policy that goes through the same rates `by` times as fast."""
     if isinstance(policy, Stages):
-        return Stages({round(start / by): _shrunk(stage, by) for start, stage in policy.stages})  # type: ignore[arg-type]
+        return Stages({round(start / by): _shrunk(stage, by) for start, stage in policy.stages})
     values: dict[str, Any] = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
     for name in ("step_size", "iterations"):
         if name in values:

@@ -84,7 +84,8 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, last: int 
     by_iteration = part.groupby("iteration")
     mean, rate = by_iteration["test_accuracy"].mean(), by_iteration["lr"].first()
     bands = [results.interval(values) for _, values in by_iteration["test_accuracy"]]
-    axes[0].fill_between(mean.index, *zip(*bands, strict=True), color=blue, alpha=0.25, linewidth=0)
+    low, high = zip(*bands, strict=True)
+    axes[0].fill_between(mean.index, low, high, color=blue, alpha=0.25, linewidth=0)
     axes[0].plot(mean.index, mean, "o-", color=blue, markersize=4, label=f"n = {by_iteration.size().max()}")
     axes[1].plot(rate.index, rate, "o-", color=orange, markersize=4)
     for ax in axes:

@@ -59,7 +59,7 @@ class CaffeSGD(Optimizer):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Make one update of every parameter that has a gradient."""
         loss = None
         if closure is not None:
@@ -83,7 +83,7 @@ class CaffeSGD(Optimizer):
         self, weights: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float, nesterov: bool
     ) -> None:
         velocities = [self._velocity(w) for w in weights]
-        steps = torch._foreach_add([w.grad for w in weights], weights, alpha=weight_decay)
+        steps = torch._foreach_add([w.grad for w in weights], weights, alpha=weight_decay)  # type: ignore[misc]
         torch._foreach_mul_(steps, lr)
         if nesterov:
             torch._foreach_add_(weights, velocities, alpha=momentum)

@@ -248,7 +248,7 @@ class Stages(Policy):
     (0.001, 0.0001, 1e-05)
     """
 
-    stages: tuple[tuple[int, Policy], ...]  # made from the mapping, in order of start
+    stages: Any  # given as the mapping; kept as ((start, policy), ...), in order of start
 
     def _rate(self, k: Any) -> Any:
         rate = self.stages[0][1]._rate(k)

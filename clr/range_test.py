@@ -209,7 +209,12 @@ class _Trainer:
                 group["lr"] = rate * multiplier
         if self.steps_by_closure:
             calls: list[Tensor] = []
-            self.optimizer.step(lambda: calls.append(self._backward(batches)) or calls[-1])
+
+            def closure() -> Any:
+                calls.append(self._backward(batches))
+                return calls[-1]
+
+            self.optimizer.step(closure)
             self.losses.append(calls[0])
             return
         self.losses.append(self._backward(batches))

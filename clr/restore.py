@@ -108,13 +108,13 @@ def _kept_random(source: Any) -> Restore:
         state = source.get_state()
         return lambda: source.set_state(state)
     if isinstance(source, random.Random):
-        state = source.getstate()
-        return lambda: source.setstate(state)
+        python = source.getstate()
+        return lambda: source.setstate(python)
     if isinstance(source, np.random.RandomState):
-        state = source.get_state()
-        return lambda: source.set_state(state)
-    state = source.bit_generator.state
-    return lambda: setattr(source.bit_generator, "state", state)
+        numpy = source.get_state()
+        return lambda: source.set_state(numpy)
+    bits = source.bit_generator.state
+    return lambda: setattr(source.bit_generator, "state", bits)
 
 
 # Loaders

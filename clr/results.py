@@ -134,11 +134,11 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
     (0.725, 0.775)
     """
-    values = np.asarray(values, float)
-    if len(values) < 2:
+    sample = np.asarray(values, float)
+    if len(sample) < 2:
         return (float("nan"), float("nan"))
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
+    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample)
+    return float(sample.mean() - half), float(sample.mean() + half)
 
 
 def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
