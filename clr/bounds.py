@@ -142,14 +142,15 @@ def _read(curve: _Curve) -> _Reading:
     if gain <= clear:
         return _Reading(seen="falling" if curve.diverged or before - smooth.min() > clear else "flat")
     level = before + STARTS * gain
-    at_once = bool(known and curve.y[0] >= level)
+    foot = _crossing(curve.x[: peak + 1][::-1], smooth[: peak + 1][::-1], level)
+    at_once = bool(known and np.isnan(foot))  # already at the first evaluation
     lost = _crossing(curve.x[peak:], smooth[peak:], before + (1 - LOST) * gain)
     if np.isnan(lost) and curve.diverged:
         lost = float(curve.x[-1])
     if np.isnan(lost):
         base, top = _knees(curve.x, curve.y)
         return _Reading(curve.x[0] if at_once else base, top, "rising" if np.isnan(top) else "slows", at_once)
-    base = curve.x[0] if at_once else _crossing(curve.x[: peak + 1][::-1], smooth[: peak + 1][::-1], level)
+    base = curve.x[0] if at_once else foot
     top = lost - np.log(MARGIN) if curve.log else lost / MARGIN
     return _Reading(base, top, "lost", at_once) if top > base else _Reading(np.nan, top, "apart", at_once)
 
