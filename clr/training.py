@@ -6,13 +6,15 @@ So a run that was interrupted goes on from its checkpoint bit for bit. Bits are 
 and torch version; across those, equal up to rounding.
 """
 
-import pickle
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from clr.optim import CaffeSGD
 from clr.policies import Policy, to_dict
 
 __all__ = ["Run", "RunConfig", "identity", "loop", "train"]
+
+CHECKPOINT_SECONDS = 30.0  # between checkpoints
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "CaffeSGD": CaffeSGD,
@@ -195,7 +199,7 @@ def _train(
         progress(iteration)
         if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
             break
-        if checkpoint is not None and time.perf_counter() - saved > 30:
+        if checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
             saved = time.perf_counter()
             _save_checkpoint(checkpoint, run, rows, spent + saved - began, net, optimizer)
     diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
@@ -270,8 +274,10 @@ def _save_checkpoint(
     path: Path, identity: dict, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     state = {"identity": identity, "rows": rows, "seconds": seconds}
+    content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
+    torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
     with paths.replacing(path) as part:
-        torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, part)
+        part.write_bytes(content.getbuffer())
 
 
 def _resume(
@@ -281,10 +287,14 @@ def _resume(
     if path is None or not path.exists():
         return [], 0.0
     try:
+        with ZipFile(path) as file:  # torch does not look at the checksums
+            if damaged := file.testzip():
+                raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        difference = results.first_difference("checkpoint", state["identity"], identity)
+    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
         raise results.ResultError(f"{path} is damaged ({error}); delete it to begin anew") from error
-    if difference := results.first_difference("checkpoint", state["identity"], identity):
+    if difference:
         raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
     net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])
