@@ -116,6 +116,7 @@ def _shrunk(policy: Policy, by: int) -> Policy:
 
 def results_folder(dataset: str, scale: str) -> Path:
     """Return where runs are kept: results/ at full scale on real pictures, else runs/<data set>-<scale>/results."""
+    checks.choice("scale", scale, SCALES)
     if scale == "full" and dataset != "synthetic":
         return paths.home() / "results"
     return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
@@ -149,11 +150,13 @@ def run(
     """
     wanted = configs(name, seeds, scale)
     n_jobs = n_jobs if n_jobs in (None, -1) else checks.count("n_jobs", n_jobs)
-    devices = _devices(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    checks.flag("rerun", rerun)
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = _devices(usual if device is None else device)
     data = load_cifar10() if data is None else data
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
-    root = Path(results_dir) if results_dir is not None else results_folder(data.name, scale)
+    root = results_folder(data.name, scale) if results_dir is None else checks.path("results_dir", results_dir)
     folder = root / data.name / name
     missing = [
         Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)
@@ -174,7 +177,13 @@ def _devices(device: str) -> list[str]:
     """Return the devices that runs are given in turn: "cuda" without a number stands for all of them."""
     if device == "cuda" and torch.cuda.device_count() > 1:
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return [str(torch.device(device))]
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}") from error
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device must be here, where torch sees {torch.cuda.device_count()} of CUDA, got {device!r}")
+    return [str(asked)]
 
 
 @dataclass(frozen=True)

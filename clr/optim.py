@@ -52,7 +52,7 @@ class CaffeSGD(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its options checked; those that it leaves out are the optimizer's."""
-        for name, check in {"lr": checks.rate, "momentum": checks.momentum, "weight_decay": checks.rate}.items():
+        for name, check in _CHECKS.items():
             check(name, param_group.get(name, self.defaults[name]))
         super().add_param_group(param_group)
 
@@ -79,3 +79,11 @@ class CaffeSGD(Optimizer):
             w.add_(v, alpha=momentum)
         v.mul_(momentum).add_(step)
         w.sub_(v, alpha=1 + momentum if nesterov else 1)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "lr": checks.rate,
+    "momentum": checks.momentum,
+    "weight_decay": checks.rate,
+    "nesterov": checks.flag,
+}

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from clr import paths
+from clr import checks, paths
 
 __all__ = [
     "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1
+KEYS = ("dataset", "experiment", "arm", "seed")
 COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -42,6 +43,11 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
     Both are on the disk before either has its name, and an older record goes before its rows do: whenever this is
     interrupted, the run is the old one, or none, or the new one.
     """
+    folder, seed = checks.path("folder", folder), checks.seed("seed", seed)
+    if not rows or any(set(row) != set(COLUMNS) for row in rows):
+        raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {rows!r}")
+    if missing := {"config", "data"} - record.keys():
+        raise ValueError(f"record must have config and data, got none of {min(missing)}")
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     record_path = folder / f"seed-{seed}.json"
@@ -68,6 +74,7 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     Raises:
         ResultError: the files are damaged, edited or of another format, or the run is another than `identity`.
     """
+    folder = checks.path("folder", folder)
     csv, record_path = folder / f"seed-{seed}.csv", folder / f"seed-{seed}.json"
     try:
         record = json.loads(record_path.read_bytes())
@@ -134,7 +141,7 @@ def _finished(
     results_dir: str | os.PathLike[str] | None, dataset: str | None, experiment: str | None
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]]:
     """Give each finished run: where it lies (dataset, experiment, arm, seed), its rows and its record."""
-    root = Path(results_dir) if results_dir is not None else paths.home() / "results"
+    root = paths.home() / "results" if results_dir is None else checks.path("results_dir", results_dir)
     for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
         seed = path.stem.removeprefix("seed-")
         if not re.fullmatch("0|[1-9][0-9]*", seed):
@@ -163,7 +170,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
     (0.725, 0.775)
     """
-    values = np.asarray(values, float)
+    if not 0 < checks.number("level", level) < 1:
+        raise ValueError(f"level must be in (0, 1), got {level!r}")
+    try:
+        values = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"values must be numbers, got {values!r}") from error
+    if values.ndim != 1:
+        raise ValueError(f"values must be a sequence of numbers, got {values!r}")
     if len(values) < 2:
         return (float("nan"), float("nan"))
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
@@ -172,9 +186,10 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
+    checks.columns("frame", frame, KEYS + COLUMNS[:1])
     if iteration is None:
         return frame.loc[frame.groupby(["dataset", "experiment", "arm", "seed"])["iteration"].idxmax()]
-    return frame[frame["iteration"] == iteration]
+    return frame[frame["iteration"] == checks.count("iteration", iteration)]
 
 
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
@@ -184,6 +199,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
         frame: as `read` returns it.
         iteration: where to look; None for the end of each run.
     """
+    checks.columns("frame", frame, COLUMNS[2:])
     rows = [
         {
             **dict(zip(("dataset", "experiment", "arm"), keys, strict=True)),
@@ -202,6 +218,8 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
     """Compare two sets of rows seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs."""
+    for name, frame in {"first": first, "second": second}.items():
+        checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
     differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
     low, high = interval(differences)
@@ -215,8 +233,11 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
         every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
             at its ends, where training would be stopped, and a lucky evaluation in between proves little.
     """
-    seen = frame if every is None else frame[frame["iteration"] % every == 0]
-    keys = ["dataset", "experiment", "arm", "seed"]
+    keys = [*KEYS]
+    checks.columns("frame", frame, (*keys, "iteration", "test_accuracy"))
+    if not 0 <= checks.number("accuracy", accuracy) <= 1:
+        raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
+    seen = frame if every is None else frame[frame["iteration"] % checks.count("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(keys)["iteration"].min()
     return frame[keys].drop_duplicates().merge(reached.reset_index(), on=keys, how="left")
 
@@ -229,6 +250,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
     |---|---|
     | fixed | 5 |
     """
+    checks.columns("frame", frame, ())
     rows = [frame.columns, *frame.itertuples(index=False)]
     lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

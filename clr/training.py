@@ -70,11 +70,9 @@ class RunConfig:
         for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
             if name != "test_pictures" or self.test_pictures is not None:
                 object.__setattr__(self, name, checks.count(name, getattr(self, name)))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
-        checks.momentum("momentum", self.momentum)
-        if self.weight_decay is not None:
-            checks.rate("weight_decay", self.weight_decay)
+        for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
+            if name != "weight_decay" or self.weight_decay is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
 
@@ -83,6 +81,13 @@ class RunConfig:
         return asdict(self) | {"policy": to_dict(self.policy)}
 
 
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "seed": checks.seed,
+    "momentum": checks.momentum,
+    "weight_decay": checks.rate,
+    "mults": checks.flag,
+    "reshuffle": checks.flag,
+}
 _CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(OPTIMIZERS)}
 
 
@@ -120,6 +125,7 @@ def loop(
     >>> list(loop(lambda k, rate: None, [0.1, 0.2, 0.3], lambda: "seen", every=2))
     [(2, 0.2, 'seen'), (3, 0.3, 'seen')]
     """
+    checks.count("every", every)
     for k in range(start, len(rates)):
         update(k, rates[k])
         if (k + 1) % every == 0 or k + 1 == len(rates):
@@ -145,7 +151,13 @@ def train(
     Raises:
         ResultError: the checkpoint is of another run; the message names the field.
     """
-    with _pinned(threads):
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config must be a RunConfig, got {config!r}")
+    if not isinstance(data, Cifar10):
+        raise TypeError(f"data must be a data set of clr.data, got {data!r}")
+    checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
+    checks.function("progress", progress)
+    with _pinned(checks.count("threads", threads)):
         return _train(config, data, device, threads, checkpoint, progress)
 
 
