@@ -122,6 +122,35 @@ def test_records_say_what_was_run_and_how(trial, small, tmp_path):
         assert f"provenance.{name}" in record
 
 
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "side_by_side"),
+    [
+        (None, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 3),
+        ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 3),
+        ("cuda:1", ["cuda:1"] * 4, 1),
+        ("cpu", ["cpu"] * 4, -1),
+    ],
+)
+def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, asked, devices, side_by_side):
+    seen = []
+
+    def capture(jobs, *rest):
+        seen.extend(jobs)
+        raise Stop
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(experiments, "_run_all", capture)
+    with pytest.raises(Stop):
+        run("trial", 2, data=small, device=asked, results_dir=tmp_path)
+    assert [job.device for job in seen] == devices
+    assert experiments._side_by_side(seen) == side_by_side
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
     alone = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path / "alone")
