@@ -231,8 +231,7 @@ def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or _side_by_side(jobs)
     with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)):
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
-        for _ in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", mmap_mode="c")(calls):
-            pass
+        joblib.Parallel(n_jobs=n_jobs, mmap_mode="c")(calls)
 
 
 def _side_by_side(jobs: list[Job]) -> int:
