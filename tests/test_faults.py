@@ -194,6 +194,7 @@ def trial(monkeypatch):
     arms = {"only": replace(base, iterations=2, evaluate_every=1, batch_size=10, test_pictures=20)}
     monkeypatch.setitem(experiments.EXPERIMENTS, "trial", experiments.Experiment("trial", "Faults?", arms, True))
     monkeypatch.setitem(experiments.SCALES, "full", experiments.Scale(1, 1, 2, 20))
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", float("inf"))  # however slow the machine is
 
 
 @pytest.mark.parametrize(("rows", "limit", "name"), [(1, 100, "seed-0.json"), (100, 1000, "seed-0.csv")])
