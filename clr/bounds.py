@@ -294,6 +294,9 @@ def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
         if missing:
             known = ", ".join(map(str, tests.columns))
             raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {known}")
+        for name in ("lr", "metric"):
+            if not pd.api.types.is_numeric_dtype(tests[name]):
+                raise TypeError(f"tests must hold numbers in the column {name!r}, got {tests[name].dtype}")
         frames = [part for _, part in tests.groupby("seed")] if "seed" in tests else [tests]
         if any(part["lr"].dropna().duplicated().any() for part in frames):
             raise ValueError("tests must have one row a rate in each curve: give curves a column 'seed'")
@@ -311,6 +314,9 @@ def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
 def _nonempty(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
     if not frames or not all(frame["lr"].notna().any() for frame in frames):
         raise ValueError("tests must hold at least one curve with at least one rate, got none")
+    for lr in (frame["lr"].dropna() for frame in frames):
+        if not np.isfinite(lr).all() or lr.min() < 0:
+            raise ValueError(f"tests must have finite rates >= 0 in the column 'lr', got {lr.min():g} to {lr.max():g}")
     return frames
 
 

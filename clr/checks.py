@@ -1,17 +1,25 @@
 """The rules for arguments: each returns the value as it is kept, or raises an error with name, rule and value."""
 
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-__all__ = ["choice", "count", "decline", "momentum", "number", "rate"]
+__all__ = ["choice", "columns", "count", "decline", "flag", "function", "momentum", "number", "path", "rate", "seed"]
 
 
 def number(name: str, value: Any, kind: str = "a number") -> float:
     """Return a number as a float; TypeError for anything else, booleans and strings among them."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or getattr(value, "ndim", False):
+    dtype = str(getattr(value, "dtype", type(value).__name__))
+    if isinstance(value, str) or "bool" in dtype or "complex" in dtype or getattr(value, "ndim", False):
         raise TypeError(f"{name} must be {kind}, got {value!r}")
-    return float(value)
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be {kind}, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def rate(name: str, value: Any) -> float:
@@ -58,3 +66,40 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     if value not in tuple(known):
         raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
     return value
+
+
+def seed(name: str, value: Any) -> int:
+    """Return a seed; numpy's generators take these."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {value!r}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False; what is merely true, such as "no", is refused."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def function(name: str, value: Any) -> Any:
+    """Return what can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a callable, got {value!r}")
+    return value
+
+
+def path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError(f"{name} must be a path, got {value!r}")
+    return Path(value)
+
+
+def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
+    """Return a DataFrame that has the columns."""
+    if not hasattr(frame, "columns"):
+        raise TypeError(f"{name} must be a DataFrame, got {frame!r}")
+    if missing := [column for column in needed if column not in frame]:
+        raise ValueError(f"{name} must have the column {missing[0]!r}, got {', '.join(map(str, frame.columns))}")
+    return frame

@@ -7,6 +7,7 @@ bit, `cifar10-jpeg` for JPEG copies, `synthetic` for the stand-in. Anything else
 """
 
 import hashlib
+import math
 import os
 import urllib.request
 import zipfile
@@ -45,6 +46,9 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(getattr(self, name)).__name__}")
         if self.images.dtype != torch.uint8 or self.images.shape[1:] != (3, 32, 32):
             raise ValueError(f"images must be uint8 (N, 3, 32, 32), got {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1] or not len(self.labels):
@@ -74,6 +78,19 @@ class Cifar10:
     name: str
     fingerprint: str
 
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if not isinstance(getattr(self, name), Split):
+                raise TypeError(f"{name} must be a Split, got {getattr(self, name)!r}")
+        for name in ("name", "fingerprint"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+        if self.name in ("", ".", "..") or Path(self.name).name != self.name:
+            raise ValueError(f"name must be one that a folder can have, got {self.name!r}")
+
+    def __sizeof__(self) -> int:  # by which dask tells what to hand to each worker once, not with every job
+        return sum(tensor.nbytes for split in (self.train, self.test) for tensor in (split.images, split.labels))
+
     @cached_property
     def mean_image(self) -> Tensor:
         """The training pictures' mean, pixel by pixel: float32, (3, 32, 32), 0 to 255."""
@@ -98,7 +115,8 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     """
     if root is None and os.environ.get("CLR_DATA") == "synthetic":
         return synthetic_cifar10()
-    folder = Path(root or os.environ.get("CLR_DATA") or paths.home() / "data")
+    usual = os.environ.get("CLR_DATA") or paths.home() / "data"
+    folder = checks.path("root", usual if root is None else root)
     if (folder / "data_batch_1").exists():
         return _load_batches(folder.parent)
     if (folder / "cifar-10-batches-py").is_dir():
@@ -172,8 +190,10 @@ def download_cifar10(root: str | os.PathLike[str] | None = None, timeout: float 
     An interrupted download goes on where it stopped when run again; what is already there is not fetched again.
     The archive's md5, its address and the unpacking are torchvision's. `timeout`: seconds to connect.
     """
+    folder = checks.path("root", paths.home() / "data" if root is None else root)
+    if not 0 < checks.number("timeout", timeout) < math.inf:
+        raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
     CIFAR10 = _torchvision_cifar10()
-    folder = Path(root or paths.home() / "data")
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
     if not archive.exists():
@@ -311,7 +331,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     patterns is right in about 77.5 % of cases and can do no better.
     """
     train, test = checks.count("train", train), checks.count("test", test)
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(checks.seed("seed", seed))
     patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
     splits = [_synthetic_split(random, patterns, count) for count in (train, test)]
     return Cifar10(splits[0], splits[1], "synthetic", _sha256(_bytes_of(splits)))

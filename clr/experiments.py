@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ def _shrunk(policy: Policy, by: int) -> Policy:
 
 def results_folder(dataset: str, scale: str) -> Path:
     """Return where runs are kept: results/ at full scale on real pictures, else runs/<data set>-<scale>/results."""
+    checks.choice("scale", scale, SCALES)
     if scale == "full" and dataset != "synthetic":
         return paths.home() / "results"
     return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
@@ -104,9 +105,9 @@ def run(
         seeds: runs an arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 3, tiny 2).
         scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
-        device: None for CUDA where there is one, else the CPU.
-        n_jobs: runs side by side; None for one a core on the CPU and ten on CUDA. Another engine than processes of
-            this machine: call this inside `joblib.parallel_config(backend=...)`.
+        device: None for CUDA where there is one, else the CPU. On plain "cuda" the runs take the devices in turn.
+        n_jobs: runs side by side; None for one a core on the CPU and ten a CUDA device. Another engine than processes
+            of this machine: call this inside `joblib.parallel_config(backend=...)`.
         rerun: train anew also what has finished; each old result stays until its new one is whole.
         results_dir: None for results/ at full scale on real pictures, runs/<data set>-<scale>/results otherwise.
 
@@ -115,17 +116,20 @@ def run(
     """
     wanted = configs(name, seeds, scale)
     n_jobs = n_jobs if n_jobs in (None, -1) else checks.count("n_jobs", n_jobs)
-    device = str(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    checks.flag("rerun", rerun)
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = _devices(usual if device is None else device)
     data = load_cifar10() if data is None else data
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
-    root = Path(results_dir) if results_dir is not None else results_folder(data.name, scale)
+    root = results_folder(data.name, scale) if results_dir is None else checks.path("results_dir", results_dir)
     folder = root / data.name / name
     missing = [
-        Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, device)
+        Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)
         for (arm, seed), config in wanted.items()
         if rerun or results.load(folder / arm, seed, identity(config, data)) is None
     ]
+    missing = [replace(job, device=devices[i % len(devices)]) for i, job in enumerate(missing)]
     for job in missing:  # a folder that cannot be written is said before anything is trained
         job.folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=job.folder).close()
@@ -133,6 +137,19 @@ def run(
     frame = results.read(root, data.name, name)
     keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
     return frame[keys.isin(list(wanted))].reset_index(drop=True)
+
+
+def _devices(device: str) -> list[str]:
+    """Return the devices that runs are given in turn: "cuda" without a number stands for all of them."""
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}") from error
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device must be here, where torch sees {torch.cuda.device_count()} of CUDA, got {device!r}")
+    return [str(asked)]
 
 
 @dataclass(frozen=True)
@@ -143,44 +160,52 @@ class Job:
     folder: Path
     keep_weights: bool
     device: str
+    rerun: bool
 
     def __call__(self, data: Cifar10, progress: Path) -> None:
         """Train, and write the result; what is left after an interruption is a checkpoint to go on from."""
+        if self._finished(data):
+            return
         seed = self.config.seed
         checkpoint = self.folder / f".seed-{seed}.checkpoint"
         finished = train(
             self.config, data, device=self.device, checkpoint=checkpoint, progress=lambda n: _note(progress, n)
         )
-        if self.keep_weights:
-            _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
-        made = {"diverged": finished.diverged, "provenance": finished.provenance}
-        results.save(self.folder, seed, finished.rows, identity(self.config, data) | made)
+        if not self._finished(data):
+            if self.keep_weights:
+                _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
+            made = {"diverged": finished.diverged, "provenance": finished.provenance}
+            results.save(self.folder, seed, finished.rows, identity(self.config, data) | made)
         checkpoint.unlink(missing_ok=True)
+
+    def _finished(self, data: Cifar10) -> bool:
+        """Return whether another process, on the same folder, has finished the run; its result stays as it is."""
+        return not self.rerun and results.load(self.folder, self.config.seed, identity(self.config, data)) is not None
 
 
 def _save_weights(path: Path, finished: Run) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with paths.replacing(path) as part:
-        save_file(finished.weights, part)
+        part.write_bytes(save(finished.weights))
 
 
 def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     """Run jobs side by side, with one bar of updates for all."""
     if not jobs:
         return
-    on_cpu = torch.device(jobs[0].device).type == "cpu"
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if on_cpu else ON_CUDA)
+    on_cpu, devices = torch.device(jobs[0].device).type == "cpu", len({job.device for job in jobs})
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if on_cpu else ON_CUDA * devices)
     prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config goes before
     with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)), machine.exact_float32():
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
-        for _ in joblib.Parallel(n_jobs, prefer=prefer, return_as="generator_unordered", mmap_mode="c")(calls):
-            pass
+        joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
 
 
 def _note(path: Path, iteration: int) -> None:
-    if path.parent.exists():
-        path.write_text(str(iteration))
+    with suppress(OSError):  # a bar is not worth a run
+        if path.parent.exists():
+            path.write_text(str(iteration))
 
 
 @contextmanager

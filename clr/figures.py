@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from clr import results
+from clr import checks, results
 
 __all__ = ["draw_accuracy", "draw_cycle", "draw_forest", "draw_range_test", "draw_rates", "style"]
 
@@ -33,9 +33,13 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
     Args:
         policies: by the name that the legend gives each; any callables of an array of iterations.
     """
+    _check_axes(ax)
+    if not isinstance(policies, Mapping):
+        raise TypeError(f"policies must be a mapping of names to policies, got {policies!r}")
+    iterations = checks.count("iterations", iterations)
     k = np.arange(iterations + 1)
     for name, policy in policies.items():
-        ax.plot(k, policy(k), label=name)
+        ax.plot(k, checks.function(f"policies[{name!r}]", policy)(k), label=name)
     ax.set(xlabel="iteration", ylabel="learning rate", xlim=(0, iterations), ylim=(0, None))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if len(policies) > 1:  # above the axes: a cyclical rate leaves no corner free
@@ -51,6 +55,9 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
             the mean goes on over the others.
         cycles: for a cyclical arm the updates in a cycle; its cycles' ends are marked.
     """
+    _check_axes(ax)
+    checks.columns("frame", frame, ("dataset", "arm", "iteration", "test_accuracy"))
+    cycles = {arm: checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if frame["dataset"].nunique() > 1:
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     for colour, (arm, runs) in zip(sns.color_palette("colorblind"), frame.groupby("arm"), strict=False):
@@ -59,7 +66,7 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T
         ax.plot(mean.index, mean, color=colour, label=f"{arm} (n = {by_iteration.size().max()})")
         ax.fill_between(mean.index, ends["low"], ends["high"], color=colour, alpha=0.25, linewidth=0)
-        if cycles and arm in cycles:
+        if arm in cycles:
             at = mean[mean.index % cycles[arm] == 0]
             ax.plot(at.index, at, "o", color=colour, markersize=5, label=f"{arm}: ends of cycles")
     low, high = ax.get_ylim()
@@ -138,7 +145,9 @@ def draw_range_test(ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, sp
         bounds: a `clr.bounds.Bounds`; a bound that is NaN is not drawn.
         spacing: of the rates; "exponential" makes the axis logarithmic.
     """
-    ax = plt.subplots()[1] if ax is None else ax
+    checks.columns("curve", curve, ("lr", "mean"))
+    checks.choice("spacing", spacing, ("linear", "exponential"))
+    ax = plt.subplots()[1] if ax is None else _check_axes(ax)
     blue, orange, green, *_ = sns.color_palette("colorblind")
     seeds = f"mean of {curve['n'].max()} curves" if "n" in curve and curve["n"].max() > 1 else "one curve"
     ax.plot(curve["lr"], curve["mean"], color=blue, linewidth=1, label=seeds)
@@ -153,4 +162,10 @@ def draw_range_test(ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, sp
             ax.axvline(rate, color=colour, label=f"{name} = {rate:.3g}")
     ax.set(xlabel="learning rate", ylabel="metric", xscale="log" if spacing == "exponential" else "linear")
     ax.legend()
+    return ax
+
+
+def _check_axes(ax: Any) -> Axes:
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib axes, got {ax!r}")
     return ax

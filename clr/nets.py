@@ -68,7 +68,7 @@ class WithinChannelLRN(nn.Module):
 
     def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75) -> None:
         super().__init__()
-        if not isinstance(size, int) or size < 1 or size % 2 == 0:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"size must be a positive odd integer, got {size!r}")
         checks.rate("alpha", alpha)
         checks.rate("beta", beta)
@@ -134,6 +134,8 @@ class CaffeNet(nn.Sequential):
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
         checks.choice("init", init, ("caffe", "torch"))
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         super().__init__(self._layers())
         self.reset_parameters(init, generator)
 
@@ -161,6 +163,7 @@ class CaffeNet(nn.Sequential):
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
         checks.rate("weight_decay", decay)
+        checks.flag("mults", mults)
         return [
             {
                 "params": [self.get_parameter(name)],

@@ -54,7 +54,7 @@ class CaffeSGD(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its options checked; those that it leaves out are the optimizer's."""
-        for name, check in {"lr": checks.rate, "momentum": checks.momentum, "weight_decay": checks.rate}.items():
+        for name, check in _CHECKS.items():
             check(name, param_group.get(name, self.defaults[name]))
         super().add_param_group(param_group)
 
@@ -124,4 +124,11 @@ SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "RMSprop": _rmsprop,
     "AdaGrad": _adagrad,
     "AdaDelta": _adadelta,
+}
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "lr": checks.rate,
+    "momentum": checks.momentum,
+    "weight_decay": checks.rate,
+    "nesterov": checks.flag,
 }

@@ -5,6 +5,7 @@ and `notebooks/` (a notebook's kernel starts in `notebooks/`), else the working 
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,15 @@ def home() -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, which then becomes `path`: no reader ever sees half a file.
 
-    When the writing fails, or is interrupted, nothing is left of it and what was at `path` still is.
+    When the writing fails, or is interrupted, nothing is left of it and what was at `path` still is. An error, such as
+    a full disk's, names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # containers on one disk share process numbers
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        raise error if error.filename else OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)

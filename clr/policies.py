@@ -51,7 +51,7 @@ class Policy:
         return self._rate(widened(iteration))
 
     def _rate(self, k: Any) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _rate(k)")
 
 
 @dataclass(frozen=True)
@@ -331,9 +331,12 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
 
 
 def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
-    if not isinstance(value, (Mapping, tuple)) or not value:
+    try:
+        pairs = dict(value) if isinstance(value, (Mapping, tuple)) else {}
+    except (TypeError, ValueError):  # a tuple of other things than pairs
+        pairs = {}
+    if not pairs:
         raise TypeError(f"{name} must be a mapping of first iterations to policies, got {value!r}")
-    pairs = dict(value)
     for start, policy in pairs.items():
         if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
             raise ValueError(f"{name} must start at integers >= 0, got {start!r}")

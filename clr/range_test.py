@@ -134,6 +134,9 @@ def lr_range_test(
         checks.count("eval_batches", eval_batches)
     _check(model, optimizer, train_loader, val_loader)
     _check_options(metric, forward, autocast, scaler, seed)
+    checks.function("loss_fn", loss_fn)
+    for name, value in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
+        checks.flag(name, value)
     trainer = _Trainer(model, optimizer, loss_fn, forward or _pair, metric or _accuracy, autocast, scaler)
     loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
     losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
@@ -325,14 +328,14 @@ def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) ->
 
 def _check_options(metric: Any, forward: Any, autocast: Any, scaler: Any, seed: Any) -> None:
     for name, value in {"metric": metric, "forward": forward}.items():
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} must be a callable, got {value!r}")
+        if value is not None:
+            checks.function(name, value)
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
         raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    if seed is not None:
+        checks.seed("seed", seed)
 
 
 def _multipliers(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:

@@ -12,7 +12,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from clr import paths
+from clr import checks, paths
 
 __all__ = [
     "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
@@ -28,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1
+KEYS = ("dataset", "experiment", "arm", "seed")
 COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -36,15 +38,28 @@ class ResultError(ValueError):
 
 
 def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: Mapping[str, Any]) -> None:
-    """Write a finished run: its rows, then its record (config, data, provenance) with the rows' checksum."""
+    """Write a finished run: its rows, then its record (config, data, provenance) with the rows' checksum.
+
+    Both are on the disk before either has its name, and an older record goes before its rows do: whenever this is
+    interrupted, the run is the old one, or none, or the new one.
+    """
+    folder, seed = checks.path("folder", folder), checks.seed("seed", seed)
+    if not rows or any(set(row) != set(COLUMNS) for row in rows):
+        raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {rows!r}")
+    if missing := {"config", "data"} - record.keys():
+        raise ValueError(f"record must have config and data, got none of {min(missing)}")
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    _write(folder / f"seed-{seed}.csv", text)
-    _write(folder / f"seed-{seed}.json", json.dumps(record, indent=1) + "\n")
+    record_path = folder / f"seed-{seed}.json"
+    with paths.replacing(record_path) as record_part:
+        _write(record_part, json.dumps(record, indent=1) + "\n")
+        with paths.replacing(folder / f"seed-{seed}.csv") as part:
+            _write(part, text)
+            record_path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
-    with paths.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -59,18 +74,24 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     Raises:
         ResultError: the files are damaged, edited or of another format, or the run is another than `identity`.
     """
+    folder = checks.path("folder", folder)
     csv, record_path = folder / f"seed-{seed}.csv", folder / f"seed-{seed}.json"
-    if not record_path.exists():
-        return None
     try:
-        record = json.loads(record_path.read_text())
-        text = csv.read_bytes()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record = json.loads(record_path.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError(f"it holds a {type(record).__name__}, no record")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
         raise ResultError(f"{record_path} is damaged ({error}); delete the run's files to train it again") from error
+    try:
+        text = csv.read_bytes()
     except FileNotFoundError as error:
         raise ResultError(f"{csv} is missing beside {record_path.name}; delete that to train it again") from error
     if record.get("format") != FORMAT:
         raise ResultError(f"{record_path} must have format {FORMAT}, got {record.get('format')!r}")
+    if missing := {"config", "data", "sha256"} - record.keys():
+        raise ResultError(f"{record_path} is damaged (no {min(missing)}); delete the run's files to train it again")
     if hashlib.sha256(text).hexdigest() != record["sha256"]:
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
     for part, asked in (identity or {}).items():
@@ -99,12 +120,7 @@ def read(
     results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
 ) -> pd.DataFrame:
     """Read all finished runs as one tidy frame: dataset, experiment, arm, seed, then the CSV's columns."""
-    root = Path(results_dir) if results_dir is not None else paths.home() / "results"
-    frames = []
-    for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
-        rows, record = load(path.parent, int(path.stem.removeprefix("seed-")))  # type: ignore[misc]
-        where = dict(zip(("dataset", "experiment", "arm"), path.parent.parts[-3:], strict=True))
-        frames.append(rows.assign(**where, seed=record["config"]["seed"]))
+    frames = [rows.assign(**where) for where, rows, _ in _finished(results_dir, dataset, experiment)]
     keys = ["dataset", "experiment", "arm", "seed"]
     if not frames:
         return pd.DataFrame(columns=[*keys, *COLUMNS])
@@ -116,13 +132,33 @@ def records(
     results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
 ) -> pd.DataFrame:
     """Read what every finished run was and how it came: one row a run, nested fields as "config.iterations"."""
-    root = Path(results_dir) if results_dir is not None else paths.home() / "results"
-    rows = []
-    for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
-        where = dict(zip(("dataset", "experiment", "arm"), path.parent.parts[-3:], strict=True))
-        record = json.loads(path.read_text())
-        rows.append(where | {"seed": record["config"]["seed"]} | pd.json_normalize(record).iloc[0].to_dict())
+    finished = _finished(results_dir, dataset, experiment)
+    rows = [where | pd.json_normalize(record).iloc[0].to_dict() for where, _, record in finished]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "experiment", "arm", "seed"])
+
+
+def _finished(
+    results_dir: str | os.PathLike[str] | None, dataset: str | None, experiment: str | None
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]]:
+    """Give each finished run: where it lies (dataset, experiment, arm, seed), its rows and its record."""
+    root = paths.home() / "results" if results_dir is None else checks.path("results_dir", results_dir)
+    for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
+        seed = path.stem.removeprefix("seed-")
+        if not re.fullmatch("0|[1-9][0-9]*", seed):
+            raise ResultError(f"{path} must be named seed-<k>.json; keep copies elsewhere")
+        if (found := load(path.parent, int(seed))) is None:
+            continue  # begun anew since it was listed
+        rows, record = found
+        where = dict(zip(("dataset", "experiment", "arm"), path.parent.parts[-3:], strict=True)) | {"seed": int(seed)}
+        _check_place(path, "config.seed", record["config"].get("seed"), where["seed"])
+        _check_place(path, "data.name", record["data"].get("name"), where["dataset"])
+        yield where, rows, record
+
+
+def _check_place(path: Path, name: str, found: Any, place: Any) -> None:
+    """Refuse a file that was copied to where another run belongs: it would count as that run."""
+    if found != place:
+        raise ResultError(f"{path} was not written there: {name} is {found!r}, its place is that of {place!r}")
 
 
 # Statistics. Seeds are the sample: every interval is a 95 % t interval over them, and says so by its n.
@@ -134,7 +170,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
     (0.725, 0.775)
     """
-    sample = np.asarray(values, float)
+    if not 0 < checks.number("level", level) < 1:
+        raise ValueError(f"level must be in (0, 1), got {level!r}")
+    try:
+        sample = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"values must be numbers, got {values!r}") from error
+    if sample.ndim != 1:
+        raise ValueError(f"values must be a sequence of numbers, got {values!r}")
     if len(sample) < 2:
         return (float("nan"), float("nan"))
     half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample)
@@ -143,9 +186,10 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
+    checks.columns("frame", frame, KEYS + COLUMNS[:1])
     if iteration is None:
         return frame.loc[frame.groupby(["dataset", "experiment", "arm", "seed"])["iteration"].idxmax()]
-    return frame[frame["iteration"] == iteration]
+    return frame[frame["iteration"] == checks.count("iteration", iteration)]
 
 
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
@@ -155,6 +199,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
         frame: as `read` returns it.
         iteration: where to look; None for the end of each run.
     """
+    checks.columns("frame", frame, COLUMNS[2:])
     rows = [
         {
             **dict(zip(("dataset", "experiment", "arm"), keys, strict=True)),
@@ -173,6 +218,8 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
     """Compare two sets of rows seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs."""
+    for name, frame in {"first": first, "second": second}.items():
+        checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
     differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
     low, high = interval(differences)
@@ -186,8 +233,11 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
         every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
             at its ends, where training would be stopped, and a lucky evaluation in between proves little.
     """
-    seen = frame if every is None else frame[frame["iteration"] % every == 0]
-    keys = ["dataset", "experiment", "arm", "seed"]
+    keys = [*KEYS]
+    checks.columns("frame", frame, (*keys, "iteration", "test_accuracy"))
+    if not 0 <= checks.number("accuracy", accuracy) <= 1:
+        raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
+    seen = frame if every is None else frame[frame["iteration"] % checks.count("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(keys)["iteration"].min()
     return frame[keys].drop_duplicates().merge(reached.reset_index(), on=keys, how="left")
 
@@ -200,6 +250,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
     |---|---|
     | fixed | 5 |
     """
+    checks.columns("frame", frame, ())
     rows = [frame.columns, *frame.itertuples(index=False)]
     lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

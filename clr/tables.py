@@ -56,13 +56,13 @@ def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
     for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
         read = set(_reported(name, arm))
         if (dataset, arm) in steps:
-            read.add(_last_multiple(runs["iteration"], 2 * int(steps[dataset, arm])))
+            read |= _last_multiple(runs["iteration"], 2 * int(steps[dataset, arm]))
         parts += [results.summarise(runs, k) for k in sorted(read) if k < runs["iteration"].max()]
     return pd.concat(parts).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
 
 
-def _last_multiple(iterations: pd.Series, cycle: int) -> int:
-    return int(iterations[iterations % cycle == 0].max()) if (iterations % cycle == 0).any() else 0
+def _last_multiple(iterations: pd.Series, cycle: int) -> set[int]:
+    return {int(k) for k in iterations[iterations % cycle == 0].nlargest(1)}
 
 
 def _reported(name: str, arm: str) -> dict[int, tuple[str, float]]:

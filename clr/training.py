@@ -6,12 +6,14 @@ So a run that was interrupted goes on from its checkpoint bit for bit. Bits are 
 and torch version; across those, equal up to rounding.
 """
 
-import pickle
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ from clr.policies import Policy, to_dict
 from clr.update import Batches, Update
 
 __all__ = ["Run", "RunConfig", "evaluate", "identity", "loop", "train"]
+
+CHECKPOINT_SECONDS = 30.0  # between checkpoints
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,9 @@ class RunConfig:
         for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
             if name != "test_pictures" or self.test_pictures is not None:
                 object.__setattr__(self, name, checks.count(name, getattr(self, name)))
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
-        checks.momentum("momentum", self.momentum)
-        if self.weight_decay is not None:
-            checks.rate("weight_decay", self.weight_decay)
+        for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
+            if name != "weight_decay" or self.weight_decay is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
 
@@ -73,6 +75,13 @@ class RunConfig:
         return asdict(self) | {"policy": to_dict(self.policy)}
 
 
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "seed": checks.seed,
+    "momentum": checks.momentum,
+    "weight_decay": checks.rate,
+    "mults": checks.flag,
+    "reshuffle": checks.flag,
+}
 _CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
 
 
@@ -110,6 +119,7 @@ def loop(
     >>> list(loop(lambda k, rate: None, [0.1, 0.2, 0.3], lambda: "seen", every=2))
     [(2, 0.2, 'seen'), (3, 0.3, 'seen')]
     """
+    checks.count("every", every)
     for k in range(start, len(rates)):
         update(k, rates[k])
         if (k + 1) % every == 0 or k + 1 == len(rates):
@@ -137,7 +147,13 @@ def train(
     Raises:
         ResultError: the checkpoint is of another run; the message names the field.
     """
-    with machine.pinned(threads), machine.on(device, tf32):
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config must be a RunConfig, got {config!r}")
+    if not isinstance(data, Cifar10):
+        raise TypeError(f"data must be a data set of clr.data, got {data!r}")
+    checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
+    checks.function("progress", progress)
+    with machine.pinned(checks.count("threads", threads)), machine.on(device, tf32):
         return _train(config, data, device, threads, checkpoint, progress)
 
 
@@ -179,7 +195,7 @@ def _train(
         progress(iteration)
         if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
             break
-        if checkpoint is not None and time.perf_counter() - saved > 30:
+        if checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
             saved = time.perf_counter()
             _save_checkpoint(checkpoint, run, rows, spent + saved - began, net, optimizer)
     diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
@@ -206,8 +222,10 @@ def _save_checkpoint(
     path: Path, identity: dict, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     state = {"identity": identity, "rows": rows, "seconds": seconds}
+    content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
+    torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
     with paths.replacing(path) as part:
-        torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, part)
+        part.write_bytes(content.getbuffer())
 
 
 def _resume(
@@ -217,10 +235,14 @@ def _resume(
     if path is None or not path.exists():
         return [], 0.0
     try:
+        with ZipFile(path) as file:  # torch does not look at the checksums
+            if damaged := file.testzip():
+                raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        difference = results.first_difference("checkpoint", state["identity"], identity)
+    except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
         raise results.ResultError(f"{path} is damaged ({error}); delete it to begin anew") from error
-    if difference := results.first_difference("checkpoint", state["identity"], identity):
+    if difference:
         raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
     net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])

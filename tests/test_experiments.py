@@ -184,6 +184,36 @@ def test_records_say_what_was_run_and_how(trial, small, tmp_path):
         assert f"provenance.{name}" in record
 
 
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "side_by_side", "prefer"),
+    [
+        (None, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
+        ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
+        ("cuda:1", ["cuda:1"] * 4, 10, "threads"),
+        ("cpu", ["cpu"] * 4, -1, "processes"),
+    ],
+)
+def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, asked, devices, side_by_side, prefer):
+    class Parallel:
+        def __init__(self, n_jobs, prefer, mmap_mode):
+            self.asked = n_jobs, prefer
+
+        def __call__(self, calls):
+            jobs = [job for job, _, _ in calls]
+            raise Stop([job.device for job in jobs], *self.asked)
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(joblib, "Parallel", Parallel)
+    with pytest.raises(Stop) as stopped:
+        run("trial", 2, data=small, device=asked, results_dir=tmp_path)
+    assert stopped.value.args == (devices, side_by_side, prefer)
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
     alone = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path / "alone")

@@ -374,6 +374,26 @@ def test_int_array_and_tensor_agree(policy, ks):
     assert policy(torch.tensor(ks)).numpy() == pytest.approx(rates, rel=1e-15, abs=1e-300)
 
 
+@given(simple, st.integers(0, 10**5))
+def test_any_rate_is_exact_to_the_last_digits(policy, k):
+    if getattr(policy, "spacing", None) != "exponential":
+        rate, truth = Fraction(policy(k)), Fraction(policy.lr) if isinstance(policy, Fixed) else exact(policy, k)
+        assert abs(rate - truth) <= truth * Fraction("2e-15") + Fraction("1e-300")
+
+
+@given(st.builds(Ramp, st.floats(1e-9, 10), st.floats(1e-9, 10), sizes, st.just("exponential")), iterations)
+def test_an_exponential_ramp_is_a_straight_line_in_the_logarithm(ramp, k):
+    done = min(k, ramp.iterations) / ramp.iterations
+    line = math.log(ramp.start_lr) * (1 - done) + math.log(ramp.end_lr) * done
+    assert math.log(ramp(k)) == pytest.approx(line, rel=1e-12, abs=1e-12)
+
+
+@given(staged, st.integers(0, 2 * 10**6))
+def test_the_stage_that_began_last_gives_the_rate(policy, k):
+    start, stage = max((pair for pair in policy.stages if pair[0] <= k), key=lambda pair: pair[0])
+    assert policy(k) == stage(k - start)
+
+
 @given(policies)
 def test_a_policy_comes_back_whole_from_json_pickle_and_print(policy):
     for again in (

@@ -1,14 +1,18 @@
 """Results: what is written is what is read, damage is said, and the statistics are scipy's."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from clr import results
-from clr.results import ResultError
+from clr.results import COLUMNS, ResultError
 
 RECORD = {"config": {"seed": 0, "iterations": 2, "policy": {"lr": 0.1}}, "data": {"name": "toy"}, "diverged": False}
 ROWS = [
@@ -121,3 +125,26 @@ def test_iterations_to_accuracy_at_any_row_or_at_cycle_ends():
     assert results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[0] == 20
     assert results.iterations_to_accuracy(runs, 0.5, every=40)["iteration"].tolist()[0] == 40
     assert np.isnan(results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[1])
+
+
+# Any rows and any record.
+
+
+row = st.fixed_dictionaries({"iteration": st.integers(1, 10**12), **{name: st.floats() for name in COLUMNS[1:]}})
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(row, min_size=1), st.dictionaries(st.text(), plain))
+def test_any_rows_and_record_come_back_to_the_last_bit(rows, config):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results.save(folder, 0, rows, {"config": config, "data": {}})
+        frame, record = results.load(folder, 0, {"config": config})
+        assert frame["iteration"].tolist() == [row["iteration"] for row in rows]
+        for column in COLUMNS[1:]:
+            written, read = np.array([row[column] for row in rows]), frame[column].to_numpy()
+            assert np.array_equal(read, written, equal_nan=True)
+            assert np.array_equal(np.signbit(read), np.signbit(written) & ~np.isnan(written))
+        results.save(folder, 1, frame.to_dict("records"), record)
+        assert (folder / "seed-1.csv").read_bytes() == (folder / "seed-0.csv").read_bytes()

@@ -1,6 +1,7 @@
 """Training: the loop, what a run is made of, and that an interrupted run ends as an undisturbed one."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -218,6 +219,15 @@ def test_config_goes_through_json():
     values = json.loads(json.dumps(CONFIG.to_dict()))
     assert values["policy"] == {"policy": "Triangular", "base_lr": 0.001, "max_lr": 0.01, "step_size": 3}
     assert set(values) == {field.name for field in dataclasses.fields(RunConfig)}
+
+
+def test_numbers_of_other_libraries_make_the_same_config():
+    """A run of hours must not end with a record that cannot be written."""
+    import json
+
+    numbers = {"momentum": np.float32(0.5), "weight_decay": Fraction(1, 4), "iterations": np.int64(8)}
+    assert changed(**numbers) == changed(momentum=0.5, weight_decay=0.25, iterations=8)
+    assert json.loads(json.dumps(changed(**numbers).to_dict()))["momentum"] == 0.5
 
 
 @pytest.mark.parametrize(
