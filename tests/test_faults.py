@@ -53,24 +53,25 @@ def undisturbed(start, tmp_path_factory):
     began = time.monotonic()
     assert start(home) == [0]
     seconds = time.monotonic() - began
-    assert len(csvs(home)) == 3
+    assert len(csvs(home)) == 2 * 3  # arms, seeds
     return csvs(home), seconds
 
 
 def csvs(home):
-    return {path.name: path.read_bytes() for path in home.rglob("*.csv")}
+    return {path.relative_to(home): path.read_bytes() for path in home.rglob("*.csv")}
 
 
 def finished(home):
     """The files of the finished runs, whole: their bytes and times."""
     frame = results.read(home / "runs" / "synthetic-tiny" / "results")
-    files = [path for seed in frame["seed"].unique() for path in home.rglob(f"seed-{seed}.*")]
+    runs = frame[["arm", "seed"]].drop_duplicates().itertuples(index=False)
+    files = [path for arm, seed in runs for path in home.rglob(f"{arm}/seed-{seed}.*")]
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def checkpoints(home):
     """How far each interrupted run has a checkpoint."""
-    states = {path.name: torch.load(path, weights_only=True) for path in home.rglob(".*.checkpoint")}
+    states = {path: torch.load(path, weights_only=True) for path in home.rglob(".*.checkpoint")}
     return {name: state["rows"][-1]["iteration"] for name, state in states.items()}
 
 
