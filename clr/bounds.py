@@ -12,9 +12,9 @@ The method, curve by curve, on the axis that the test was spaced by (the rate if
    trained at a constant rate, nets fail at about a third of that rate. The third was read off three tasks (digits MLP
    and CNN by SGD, a transformer by Adam; the first curves of Caffe's quick net had been seen), and is checked on others
    in `benchmarks/range_test_quality.py`.
-4. Where the gain is not lost, three straight lines are fitted by least squares: a level, a rise and what follows. Where
-   they meet are `base_lr` and, if the last line rises less than half as fast, `max_lr`. Otherwise the curve is still
-   rising, and `max_lr` cannot be told.
+4. Where the gain is not lost, three straight lines are fitted by least squares: the level before training (where that
+   is not known, of the first evaluation), a rise and what follows. Where they meet are `base_lr` and, if the last line
+   rises less than half as fast, `max_lr`. Otherwise the curve is still rising, and `max_lr` cannot be told.
 
 The bounds are the means over the curves, with Student's interval; one curve alone gets its interval by a block
 bootstrap of its residuals, with random signs, which leaves every stretch of the curve its own raggedness. Both bounds
@@ -148,7 +148,8 @@ def _read(curve: _Curve) -> _Reading:
     if np.isnan(lost) and curve.diverged:
         lost = float(curve.x[-1])
     if np.isnan(lost):
-        base, top = _knees(curve.x, curve.y)
+        base, top = _knees(curve.x, curve.y, curve.before if known else curve.y[0])
+        at_once = at_once or base <= curve.x[0]
         return _Reading(curve.x[0] if at_once else base, top, "rising" if np.isnan(top) else "slows", at_once)
     base = curve.x[0] if at_once else foot
     top = lost - np.log(MARGIN) if curve.log else lost / MARGIN
@@ -209,15 +210,15 @@ def _crossing(x: Array, y: Array, level: float) -> float:
     return float(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - level) / (y[i - 1] - y[i]))
 
 
-def _knees(x: Array, y: Array) -> tuple[float, float]:
+def _knees(x: Array, y: Array, level: float) -> tuple[float, float]:
     """Return where a level, a rise and a last straight line meet; NaN for the second if the last is no slower.
 
     All pairs of evaluations are tried, then tenths of an evaluation around the best.
     """
-    first, second, _ = _best(_every_pair(len(y)), y)
+    first, second, _ = _best(_every_pair(len(y)), y - level)
     near = np.linspace(-1, 1, 21)
     pairs = np.array([(i, j) for i in first + near for j in second + near if 0 <= i <= j - 1 <= len(y) - 3])
-    first, second, slows = _best(_lines(pairs, len(y)), y)
+    first, second, slows = _best(_lines(pairs, len(y)), y - level)
     place = np.arange(len(y))
     return float(np.interp(first, place, x)), float(np.interp(second, place, x)) if slows else float("nan")
 
@@ -231,12 +232,11 @@ def _every_pair(n: int) -> tuple[Array, Array, Array]:
 def _lines(pairs: Array, n: int) -> tuple[Array, Array, Array]:
     """Return pairs of knees, and of each of n places how far it is on the way between them, and past the second."""
     place, (first, second) = np.arange(n), pairs.T[:, :, None]
-    between, past = np.clip(place, first, second), np.maximum(place, second)
-    return pairs, between - between.mean(1, keepdims=True), past - past.mean(1, keepdims=True)
+    return pairs, np.clip(place, first, second) - first, np.maximum(place, second) - second
 
 
 def _best(lines: tuple[Array, Array, Array], y: Array) -> tuple[float, float, bool]:
-    """Return the knees whose lines fit best of those that rise between them, and whether the last line is slower."""
+    """Return the knees whose lines fit y best, from zero, of those that rise; and whether the last line is slower."""
     pairs, between, past = lines
     bb, bp, pp = (np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past)))
     by, py = between @ y, past @ y
@@ -396,7 +396,7 @@ def _verdict(
     if agree < n:
         words.append(f"Only {agree} of {n} curves show this; the bounds are theirs where they are the majority.")
     if np.isfinite(base_lr) and any(reading.at_once for reading in readings):
-        words.append("The rise lies within the first evaluation interval: base_lr is that evaluation's rate, at most.")
+        words.append("The rise begins at the first evaluation or before: base_lr is its rate, at most.")
     if diverged:
         words.append(f"{diverged} of {n} curves diverged.")
     words.append(
