@@ -1,49 +1,23 @@
 """Where to put the two bounds of a cyclical policy, read off the curves of LR range tests. (Paper: section 3.3.)
 
-The method, curve by curve, on the axis that the test was spaced by (the rate if linear, its logarithm otherwise):
-
-1. The metric is smoothed by a cubic smoothing spline (scipy), as much as predicts each block of neighbouring
-   evaluations best from all the others: noise hangs together here, and leaving out single ones (GCV) takes it for
-   signal.
-2. It *rises* if it comes to stand three standard deviations of its own noise above the metric before training.
-3. Where the gain is lost again, `base_lr` is where a fifth of it is made, the start of the "20 % to 80 % rise time" (a
-   tenth, the other usual start, scatters a third more over seeds), and `max_lr` a third of the rate at which half of it
-   is gone. A test is past a rate before the harm is done, and a net that is warmed up bears more than a fresh one:
-   trained at a constant rate, nets fail at about a third of that rate. The third was read off three tasks (digits MLP
-   and CNN by SGD, a transformer by Adam; the first curves of Caffe's quick net had been seen), and is checked on others
-   in `benchmarks/range_test_quality.py`.
-4. Where the gain is not lost, three straight lines are fitted by least squares: the level before training (where that
-   is not known, of the first evaluation), a rise and what follows. Where they meet are `base_lr` and, if the last line
-   rises less than half as fast, `max_lr`. Otherwise the curve is still rising, and `max_lr` cannot be told.
-
-The bounds are the means over the curves, with Student's interval; one curve alone gets its interval by a block
-bootstrap of its residuals, with random signs, which leaves every stretch of the curve its own raggedness. Both bounds
-follow the rate when it is measured in other units, and the metric too. The three lines (4) have no constant but that
-half, yet were settled with the earlier port's published range test in view: that the headline's bounds come out near
-the published ones is no independent check.
+What one curve shows is read in `clr.reading`, and the method told there. The bounds are the means over the curves, with
+Student's interval; one curve alone gets its interval by a block bootstrap of its residuals, with random signs, which
+leaves every stretch of the curve its own raggedness.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.interpolate import make_smoothing_spline
+
+from clr.reading import FEWEST, Curve, Reading, read, resampled, smoothed, spread
 
 __all__ = ["Bounds", "suggest_bounds"]
 
-RISES = 3  # standard deviations: a rise, not noise
-STARTS = 0.2  # of the gain
-LOST = 0.5  # of the gain
-MARGIN = 3  # see point 3
-SLOWS = 0.5  # of the slope
-FEWEST = 10  # evaluations: with fewer, a fifth of the gain lies within one interval of the rise
 RESAMPLES = 200
-KNEES = 100  # places where two lines may meet
-LAMS = np.logspace(-2, 10, 49)  # from nearly no smoothing to a straight line
 
 Array = np.ndarray
 UNTOLD = (float("nan"), float("nan"))
@@ -76,27 +50,6 @@ class Bounds:
         return draw_range_test(ax, self.curve, self, self.spacing)
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One curve: places on the axis, metric, the metric before training (NaN: unknown), whether it diverged next."""
-
-    x: Array
-    y: Array
-    before: float
-    diverged: bool
-    log: bool
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What one curve says: positions on the axis (NaN where untold), and what was seen."""
-
-    base: float = np.nan
-    top: float = np.nan
-    seen: str = ""
-    at_once: bool = False
-
-
 def suggest_bounds(tests: Any) -> Bounds:
     """Propose `base_lr` and `max_lr` from one range test, or better from several: one a seed. See the module's text.
 
@@ -115,11 +68,11 @@ def suggest_bounds(tests: Any) -> Bounds:
     """
     frames, spacing, held_out = _frames(tests)
     curves = [_curve(frame, spacing == "exponential") for frame in frames]
-    readings = [_read(curve) for curve in curves]
+    readings = [read(curve) for curve in curves]
     seen = _majority([reading.seen for reading in readings])
     agreeing = [reading for reading in readings if reading.seen == seen]
     if len(curves) == 1:
-        samples = _resampled(curves[0]) if seen in ("lost", "slows", "rising", "apart") else []
+        samples = resampled(curves[0], RESAMPLES) if seen in ("lost", "slows", "rising", "apart") else []
         base = readings[0].base, _quantiles([sample.base for sample in samples])
         top = readings[0].top, _quantiles([sample.top for sample in samples if sample.seen == seen])
     else:
@@ -127,131 +80,6 @@ def suggest_bounds(tests: Any) -> Bounds:
     (base_lr, base_ci), (max_lr, max_ci) = (_rates(told, curves[0].log) for told in (base, top))
     words = _verdict(seen, readings, curves, base_lr, base_ci, max_lr, max_ci, held_out)
     return Bounds(base_lr, max_lr, base_ci, max_ci, words, _mean_curve(frames, curves), len(curves), spacing)
-
-
-# Reading one curve
-
-
-def _read(curve: _Curve) -> _Reading:
-    if len(curve.y) < FEWEST:
-        return _Reading(seen="few")
-    smooth, errors = _smooth(curve.y)
-    known = np.isfinite(curve.before)
-    before, peak = curve.before if known else smooth[0], int(smooth.argmax())
-    gain, clear = smooth[peak] - before, max(RISES * _spread(errors), 1e-9 * np.abs(curve.y).max())
-    if gain <= clear:
-        return _Reading(seen="falling" if curve.diverged or before - smooth.min() > clear else "flat")
-    level = before + STARTS * gain
-    foot = _crossing(curve.x[: peak + 1][::-1], smooth[: peak + 1][::-1], level)
-    at_once = bool(known and np.isnan(foot))  # already at the first evaluation
-    lost = _crossing(curve.x[peak:], smooth[peak:], before + (1 - LOST) * gain)
-    if np.isnan(lost) and curve.diverged:
-        lost = float(curve.x[-1])
-    if np.isnan(lost):
-        base, top = _knees(curve.x, curve.y, curve.before if known else curve.y[0])
-        at_once = at_once or base <= curve.x[0]
-        return _Reading(curve.x[0] if at_once else base, top, "rising" if np.isnan(top) else "slows", at_once)
-    base = curve.x[0] if at_once else foot
-    top = lost - np.log(MARGIN) if curve.log else lost / MARGIN
-    return _Reading(base, top, "lost", at_once) if top > base else _Reading(np.nan, top, "apart", at_once)
-
-
-def _smooth(y: Array) -> tuple[Array, Array]:
-    """Return the smoothed metric, and by how much each evaluation misses what those outside its block foretell.
-
-    The smoothness is the one whose misses are least, in squares. A curve is smoothed too little where it turns slowly
-    if it turns sharply elsewhere, and what is left there is too small to be its noise; those misses are not.
-    """
-    roughness, vectors, blocks, inverses = _smoothers(len(y))
-    kept = vectors.T @ (y - y.mean())
-    residuals = (roughness * LAMS[:, None] / (1 + LAMS[:, None] * roughness) * kept) @ vectors.T  # (lams, n)
-    parts = [inverse @ residuals[:, block, None] for block, inverse in zip(blocks, inverses, strict=True)]
-    errors = np.concatenate(parts, axis=1)[..., 0]  # (lams, n)
-    best = int((errors**2).sum(1).argmin())
-    place = np.arange(len(y), dtype=float)  # evaluations are evenly spaced on their axis
-    return make_smoothing_spline(place, y, lam=LAMS[best])(place), errors[best]
-
-
-def _spread(errors: Array) -> float:
-    """Return the standard deviation of errors that are normal but for some; 1.4826 makes the median one."""
-    return float(1.4826 * np.median(np.abs(errors)))
-
-
-@cache
-def _smoothers(n: int) -> tuple[Array, Array, list[Array], list[Array]]:
-    """Return what the smoothing splines through n even points share, and what leaving blocks out takes.
-
-    Eigenvalues and -vectors of the roughness, the integral of s''^2 (Green and Silverman 1994, section 2.3); blocks;
-    and for each block (I - H)^-1 for every lam, H the smoother within it: times residuals, errors of leaving it out.
-    """
-    second = np.diff(np.eye(n), 2, axis=0)
-    gram = (4 * np.eye(n - 2) + np.eye(n - 2, k=1) + np.eye(n - 2, k=-1)) / 6
-    roughness, vectors = np.linalg.eigh(second.T @ np.linalg.solve(gram, second))
-    roughness = roughness.clip(0)
-    left = roughness * LAMS[:, None] / (1 + LAMS[:, None] * roughness)  # eigenvalues of I - H, (lams, n)
-    blocks = [np.flatnonzero(_blocks(n) == block) for block in range(_blocks(n)[-1] + 1)]
-    inverses = [np.linalg.inv((vectors[block] * left[:, None]) @ vectors[block].T) for block in blocks]
-    return roughness, vectors, blocks, inverses
-
-
-def _blocks(n: int) -> Array:
-    """Return each evaluation's block: of n^(1/3), the usual order, so that what hangs together stays together."""
-    return np.arange(n) // int(np.ceil(n ** (1 / 3)))
-
-
-def _crossing(x: Array, y: Array, level: float) -> float:
-    """Return where y, which starts above the level, first comes below it; NaN where it does not."""
-    below = np.flatnonzero(y < level)
-    if not len(below):
-        return float("nan") if y[-1] > level else float(x[-1])
-    i = below[0]
-    if not i:
-        return float(x[0])
-    return float(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - level) / (y[i - 1] - y[i]))
-
-
-def _knees(x: Array, y: Array, level: float) -> tuple[float, float]:
-    """Return where a level, a rise and a last straight line meet; NaN for the second if the last is no slower.
-
-    All pairs of evaluations are tried, then tenths of an evaluation around the best.
-    """
-    first, second, _ = _best(_every_pair(len(y)), y - level)
-    near = np.linspace(-1, 1, 21)
-    pairs = np.array([(i, j) for i in first + near for j in second + near if 0 <= i <= j - 1 <= len(y) - 3])
-    first, second, slows = _best(_lines(pairs, len(y)), y - level)
-    place = np.arange(len(y))
-    return float(np.interp(first, place, x)), float(np.interp(second, place, x)) if slows else float("nan")
-
-
-@cache
-def _every_pair(n: int) -> tuple[Array, Array, Array]:
-    at = np.unique(np.linspace(0, n - 2, min(n - 1, KNEES)).astype(int))
-    return _lines(np.array([(i, j) for i in at for j in at if i + 2 <= j]), n)
-
-
-def _lines(pairs: Array, n: int) -> tuple[Array, Array, Array]:
-    """Return pairs of knees, and of each of n places how far it is on the way between them, and past the second."""
-    place, (first, second) = np.arange(n), pairs.T[:, :, None]
-    return pairs, np.clip(place, first, second) - first, np.maximum(place, second) - second
-
-
-def _best(lines: tuple[Array, Array, Array], y: Array) -> tuple[float, float, bool]:
-    """Return the knees whose lines fit y best, from zero, of those that rise; and whether the last line is slower."""
-    pairs, between, past = lines
-    bb, bp, pp = (np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past)))
-    by, py = between @ y, past @ y
-    rise, last = np.stack([by * pp - py * bp, py * bb - by * bp]) / (bb * pp - bp**2)
-    best = np.where(rise > 0, rise * by + last * py, -np.inf).argmax()
-    return float(pairs[best, 0]), float(pairs[best, 1]), bool(last[best] < SLOWS * rise[best])
-
-
-def _resampled(curve: _Curve) -> list[_Reading]:
-    """Read the curve anew, its residuals (left-out ones) with random signs block by block; always the same signs."""
-    smooth, errors = _smooth(curve.y)
-    blocks = _blocks(len(errors))
-    random = np.random.default_rng(0)
-    signs = random.choice([-1.0, 1.0], size=(RESAMPLES, blocks[-1] + 1))[:, blocks]
-    return [_read(_Curve(curve.x, smooth + errors * sign, curve.before, curve.diverged, curve.log)) for sign in signs]
 
 
 # From curves to bounds
@@ -329,7 +157,7 @@ def _spacing(lr: Array) -> str:
     return "exponential" if exponential < linear else "linear"
 
 
-def _curve(frame: pd.DataFrame, log: bool) -> _Curve:
+def _curve(frame: pd.DataFrame, log: bool) -> Curve:
     """Cut a frame's curve where it diverged: at the first metric or loss that is not finite."""
     untrained = frame.loc[frame["lr"].isna(), "metric"].to_numpy(float)
     frame = frame[frame["lr"] > 0] if log else frame[frame["lr"].notna()]
@@ -343,20 +171,20 @@ def _curve(frame: pd.DataFrame, log: bool) -> _Curve:
         flagged = flagged or bool(losses[-1] > losses[0] + 3 * abs(losses[0]))
     lr, metric = frame["lr"].to_numpy(float)[:end], frame["metric"].to_numpy(float)[:end]
     before = float(untrained[0]) if len(untrained) else float("nan")
-    return _Curve(np.log(lr) if log else lr, metric, before, flagged or end < len(finite), log)
+    return Curve(np.log(lr) if log else lr, metric, before, flagged or end < len(finite), log)
 
 
-def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[_Curve]) -> pd.DataFrame:
+def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.DataFrame:
     stacked = pd.concat(frames).dropna(subset="lr")
     by_rate = stacked.groupby("lr")["metric"]
     table = by_rate.agg(["mean", "std", "count"]).reset_index()
-    smooths = [pd.Series(_smooth(c.y)[0], np.exp(c.x) if c.log else c.x) for c in curves if len(c.y) >= FEWEST]
+    smooths = [pd.Series(smoothed(c.y)[0], np.exp(c.x) if c.log else c.x) for c in curves if len(c.y) >= FEWEST]
     lr, count = table["lr"].to_numpy(), table["count"].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stats.t.ppf(0.975, np.maximum(count - 1, 1)) * table["std"].to_numpy() / np.sqrt(count)
     half[count < len(curves)] = np.nan  # where some have diverged the others are no fair sample
     if len(curves) == 1:
-        half = np.full(len(lr), 1.96 * _spread(_smooth(curves[0].y)[1]) if smooths else np.nan)
+        half = np.full(len(lr), 1.96 * spread(smoothed(curves[0].y)[1]) if smooths else np.nan)
     smooth = np.mean([np.interp(lr, s.index, s, right=np.nan) for s in smooths], axis=0) if smooths else np.nan * lr
     middle = smooth if len(curves) == 1 else table["mean"].to_numpy()
     return pd.DataFrame(
@@ -385,7 +213,7 @@ _SEEN = {
 
 
 def _verdict(
-    seen: str, readings: Sequence[_Reading], curves: Sequence[_Curve], base_lr: float, base_ci: tuple[float, float],
+    seen: str, readings: Sequence[Reading], curves: Sequence[Curve], base_lr: float, base_ci: tuple[float, float],
     max_lr: float, max_ci: tuple[float, float], held_out: bool,
 ) -> str:  # fmt: skip
     n, agree, diverged = len(curves), sum(r.seen == seen for r in readings), sum(c.diverged for c in curves)

@@ -116,7 +116,7 @@ def test_a_rise_that_slows_has_its_bounds_at_the_two_knees(sd, later):
 
 
 def test_the_knees_are_those_of_fitting_every_pair_of_them_by_a_library():
-    from clr.bounds import _best, _every_pair, _knees
+    from clr.reading import _best, _every_pair, _knees
 
     y = broken(LINEAR[::4]) + np.random.default_rng(0).normal(0, 0.03, 25)
     place, fits = np.arange(25.0), []
@@ -256,7 +256,7 @@ def test_a_range_test_draws_itself():
 def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
     from scipy.interpolate import make_smoothing_spline
 
-    from clr.bounds import LAMS, _smooth, _smoothers
+    from clr.reading import LAMS, _smoothers, smoothed
 
     y, place = noisy([0])["metric"].to_numpy()[:30], np.arange(30.0)
     scores = []
@@ -272,7 +272,7 @@ def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
                 guess = make_smoothing_spline(place[rest], y[rest], lam=lam)(block)
             errors.append(np.sum((guess - y[block]) ** 2))
         scores.append(np.sum(errors))
-    assert np.sum(_smooth(y)[1] ** 2) == pytest.approx(min(scores), rel=1e-6)
+    assert np.sum(smoothed(y)[1] ** 2) == pytest.approx(min(scores), rel=1e-6)
 
 
 def test_curves_that_cannot_be_told_apart_are_refused():
