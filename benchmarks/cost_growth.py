@@ -120,9 +120,13 @@ def draw(table: dict[str, Any], machine_name: str, path: Path) -> None:
             continue
         if by == "batch size":
             speeds = [size * speed for size, speed in zip(names, speeds, strict=True)]
-        ax.plot(names, speeds, "o-")
-        ax.set(xlabel=by, ylabel="pictures a second" if by == "batch size" else "updates a second", ylim=(0, None))
-        ax.set_xticks(names)
+        ax.semilogx(names, speeds, "o-", base=2)
+        ax.set(
+            xlabel=by,
+            ylabel="pictures a second" if by == "batch size" else "updates a second",
+            ylim=(0, 1.1 * max(speeds)),
+        )
+        ax.set_xticks(names, map(str, names))
     figure.suptitle(f"{machine_name}, float32", fontsize=11)
     figure.tight_layout()
     figure.savefig(path)
