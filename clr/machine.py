@@ -71,6 +71,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "threads": threads,
+        "tf32": cuda and torch.backends.cudnn.allow_tf32,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from clr import checks
 
-__all__ = ["SOLVERS", "CaffeSGD"]
+__all__ = ["SOLVERS", "WITHOUT_MOMENTUM", "CaffeSGD"]
 
 
 class CaffeSGD(Optimizer):
@@ -103,7 +103,7 @@ def _adam(groups: Any, lr: float, momentum: float) -> Optimizer:
 
 
 def _rmsprop(groups: Any, lr: float, momentum: float) -> Optimizer:
-    return torch.optim.RMSprop(groups, lr, alpha=0.99, momentum=momentum)
+    return torch.optim.RMSprop(groups, lr, alpha=0.99)
 
 
 def _adagrad(groups: Any, lr: float, momentum: float) -> Optimizer:
@@ -115,7 +115,7 @@ def _adadelta(groups: Any, lr: float, momentum: float) -> Optimizer:
 
 
 # By name, each called with (groups, lr, momentum). The constants are the defaults of caffe.proto, AdaDelta's eps that
-# of Caffe's own example; its decay is Caffe's `momentum`. RMSprop and AdaGrad have none in Caffe.
+# of Caffe's own example; its decay is Caffe's `momentum`.
 SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "CaffeSGD": CaffeSGD,
     "Nesterov": partial(CaffeSGD, nesterov=True),
@@ -125,6 +125,7 @@ SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "AdaGrad": _adagrad,
     "AdaDelta": _adadelta,
 }
+WITHOUT_MOMENTUM = ("RMSprop", "AdaGrad")
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lr": checks.rate,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from clr import checks, machine, paths, results
 from clr.data import Cifar10
 from clr.nets import NETS
-from clr.optim import SOLVERS
+from clr.optim import SOLVERS, WITHOUT_MOMENTUM
 from clr.policies import Policy, to_dict
 from clr.update import Batches, Update
 
@@ -69,6 +69,8 @@ class RunConfig:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
+        if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
+            raise ValueError(f"momentum must be 0 for {self.optimizer}, which has none in Caffe, got {self.momentum}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as plain JSON values."""

@@ -200,6 +200,8 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("training", lambda: config(mults="no"), TypeError, "mults must be True or False, got 'no'"),
     ("training", lambda: config(reshuffle=1), TypeError, "reshuffle must be True or False, got 1"),
     ("training", lambda: config(test_pictures=0), ValueError, f"test_pictures {COUNT} 0"),
+    ("training", lambda: config(optimizer="AdaGrad"), ValueError, "momentum must be 0 for AdaGrad"),
+    ("training", lambda: config(optimizer="AdamW"), ValueError, "optimizer must be 'CaffeSGD' or"),
     ("training", lambda: training.train(None, TOY), TypeError, "config must be a RunConfig, got None"),
     ("training", lambda: training.train(CONFIG, SPLIT), TypeError, "data must be a data set of clr.data, got Split"),
     ("training", lambda: training.train(CONFIG, TOY, threads=0), ValueError, f"threads {COUNT} 0"),
