@@ -71,10 +71,15 @@ def _reached(triangular: pd.DataFrame, final: Any) -> str:
     some = reached.dropna().astype(int)
     if some.empty:
         return f"At no end of a cycle has it reached the fixed schedule's mean, {100 * final.accuracy:.2f} %."
-    when = f"{some.min():,}" if some.min() == some.max() else f"{some.min():,} to {some.max():,}"
+    when = f"after {some.min():,} updates"
+    if len(some) > 1:
+        low, high = results.interval(some)
+        when = (
+            f"after {some.mean():,.0f} updates in the mean (95 % interval {low:,.0f} to {high:,.0f}; "
+            f"{some.min():,} to {some.max():,})"
+        )
     return (
-        f"The ends of its cycles first reach the fixed schedule's mean after {when} updates, "
-        f"in {len(some)} of {len(reached)} runs."
+        f"The ends of its cycles first reach the fixed schedule's mean {when}, in {len(some)} of {len(reached)} runs."
     )
 
 
