@@ -17,8 +17,8 @@ On the axis that the test was spaced by (the rate if linear, its logarithm other
    rises less than half as fast, `max_lr`. Otherwise the curve is still rising, and `max_lr` cannot be told.
 
 Both places follow the rate when it is measured in other units, and the metric too. The three lines (4) have no constant
-but that half, yet were settled with the earlier port's published range test in view: that the headline's bounds come
-out near the published ones is no independent check.
+but that half, yet were settled with the headline's range test and the earlier port's published one in view, and their
+level with that of Caffe's full net: that those bounds come out near the published ones is no independent check.
 """
 
 from dataclasses import dataclass
