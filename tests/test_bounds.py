@@ -174,6 +174,14 @@ def test_a_rise_in_the_first_interval_is_at_the_first_rate():
     assert bounds.base_lr == pytest.approx(LINEAR[0]) and "begins at the first evaluation or before" in bounds.verdict
 
 
+def test_one_high_first_evaluation_is_noise_and_no_rise():
+    before = pd.DataFrame({"lr": [np.nan], "metric": [0.1], "seed": [0]})
+    metric = hill(LOG) + np.random.default_rng(0).normal(0, 0.02, 100)
+    metric[0] = 0.4  # well above a fifth of the gain
+    bounds = suggest_bounds(pd.concat([before, frame(metric)]))
+    assert bounds.base_lr == pytest.approx(TRUE_BASE, rel=0.3) and "first evaluation" not in bounds.verdict
+
+
 def test_a_curve_that_diverges_loses_its_gain_there():
     metric = 0.1 + 0.8 * up(LOG, 0.01)
     tail = np.where(LOG > 3, np.nan, metric)

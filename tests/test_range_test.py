@@ -372,10 +372,10 @@ def test_a_metric_is_averaged_by_the_size_of_batches():
 
 
 def test_accuracy_counts_every_place_of_a_sequence():
-    from clr.range_test import _accuracy
+    from clr.trainer import accuracy
 
     scores = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])  # (1 example, 2 classes, 2 places)
-    assert _accuracy(scores, torch.tensor([[0, 0]])) == 0.5
+    assert accuracy(scores, torch.tensor([[0, 0]])) == 0.5
 
 
 def test_without_val_loader_the_first_batches_are_set_aside():
