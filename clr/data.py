@@ -10,9 +10,7 @@ import hashlib
 import math
 import os
 import urllib.request
-import zipfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clr import checks, paths
+from clr import checks, image_folder, paths
 
 __all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
 
@@ -237,88 +235,13 @@ def _fetch(url: str, target: Path, md5: str, timeout: float) -> None:
 
 
 def _load_image_folder(root: Path) -> Cifar10:
-    files = _listing(root)
-    suffixes = {path.suffix.lower() for _, _, path in files}
-    jpeg = suffixes <= {".jpg", ".jpeg"}
-    if not jpeg and suffixes != {".png"}:
-        raise ValueError(f"{root} must hold either JPEG or PNG pictures, got {', '.join(sorted(suffixes))}")
-    stats = ((path.relative_to(root), path.stat()) for _, _, path in files)
-    key = _sha256(f"{path.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode() for path, stat in stats)
-    cache = paths.home() / "data" / "cache" / f"{key[:16]}.npz"
-    arrays = _read_cache(cache)
-    if arrays is None:
-        arrays = _decode(root, files)
-        _write_cache(cache, arrays)
-    tensors, first_test = (torch.from_numpy(arrays[name]) for name in ("images", "labels")), 10 * PER_CLASS["train"]
+    images, labels, kind, fingerprint = image_folder.read(root, CLASSES, PER_CLASS)
+    first_test = len(CLASSES) * PER_CLASS["train"]
+    tensors = (torch.from_numpy(images), torch.from_numpy(labels))
     train, test = map(Split, *((tensor[:first_test], tensor[first_test:]) for tensor in tensors))
-    if not jpeg:
+    if kind == "png":
         _check_sums(train.images, root)
-    return Cifar10(train, test, "cifar10-jpeg" if jpeg else "cifar10", str(arrays["fingerprint"]))
-
-
-def _listing(root: Path) -> list[tuple[str, int, Path]]:
-    """Return (split, class, file) for every picture, in order of name; refuse what is not CIFAR-10's shape."""
-    files = []
-    for split, count in PER_CLASS.items():
-        if not (root / split).is_dir():
-            raise FileNotFoundError(f"{root / split} is missing: half unpacked?")
-        found = tuple(sorted(entry.name for entry in (root / split).iterdir() if not entry.name.startswith(".")))
-        if found != CLASSES:
-            raise ValueError(f"{root / split} must hold the folders {', '.join(CLASSES)}, got {', '.join(found)}")
-        for label, name in enumerate(CLASSES):
-            pictures = sorted(p for p in (root / split / name).iterdir() if not p.name.startswith("."))
-            if len(pictures) != count:
-                raise ValueError(f"{root / split / name} must hold {count} pictures, got {len(pictures)}")
-            files += [(split, label, picture) for picture in pictures]
-    return files
-
-
-def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndarray]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tqdm.auto import tqdm
-
-    images = np.empty((len(files), 3, 32, 32), np.uint8)
-
-    def decode(i: int) -> bytes:
-        content = files[i][2].read_bytes()
-        images[i] = _picture(files[i][2], content).transpose(2, 0, 1)
-        return hashlib.sha256(f"{files[i][2].relative_to(root).as_posix()}\n".encode() + content).digest()
-
-    with ThreadPoolExecutor() as pool:
-        digests = tqdm(pool.map(decode, range(len(files)), chunksize=64), "decoding", len(files), unit="pictures")
-        fingerprint = _sha256(digests)
-    labels = np.array([label for _, label, _ in files], np.int64)
-    return {"images": images, "labels": labels, "fingerprint": np.array(fingerprint)}
-
-
-def _picture(path: Path, content: bytes) -> np.ndarray:
-    import io
-
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise ValueError(f"{path} is not a picture that can be read ({error})") from error
-    if pixels.shape != (32, 32, 3):
-        raise ValueError(f"{path} must be 32 x 32, got {pixels.shape[1]} x {pixels.shape[0]}")
-    return pixels
-
-
-def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
-    """Return the cached arrays; None where there are none, or damaged ones: they can be decoded again."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)  # reading checks the CRC of each array
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with suppress(OSError), paths.replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # a read-only or full disk costs the next start some seconds, no more
+    return Cifar10(train, test, "cifar10-jpeg" if kind == "jpeg" else "cifar10", fingerprint)
 
 
 # The stand-in
