@@ -18,6 +18,7 @@ from clr.reading import FEWEST, Curve, Reading, read, resampled, smoothed, sprea
 __all__ = ["Bounds", "suggest_bounds"]
 
 RESAMPLES = 200
+PLACES = ("base", "top")
 
 Array = np.ndarray
 UNTOLD = (float("nan"), float("nan"))
@@ -73,11 +74,13 @@ def suggest_bounds(tests: Any) -> Bounds:
     agreeing = [reading for reading in readings if reading.seen == seen]
     if len(curves) == 1:
         samples = resampled(curves[0], RESAMPLES) if seen in ("lost", "slows", "rising", "apart") else []
-        base = readings[0].base, _quantiles([sample.base for sample in samples])
-        top = readings[0].top, _quantiles([sample.top for sample in samples if sample.seen == seen])
+        alike = [sample for sample in samples if sample.seen == seen]
+        base, top = ((getattr(readings[0], name), _quantiles([getattr(r, name) for r in alike])) for name in PLACES)
     else:
-        base, top = (_mean([getattr(r, name) for r in agreeing], len(curves)) for name in ("base", "top"))
+        base, top = (_mean([getattr(r, name) for r in agreeing], len(curves)) for name in PLACES)
     (base_lr, base_ci), (max_lr, max_ci) = (_rates(told, curves[0].log) for told in (base, top))
+    if np.isfinite(base_lr) and all(reading.at_once for reading in agreeing):
+        base_ci = (0.0, base_lr)  # how far below the first evaluation the rise begins is not seen
     words = _verdict(seen, readings, curves, base_lr, base_ci, max_lr, max_ci, held_out)
     return Bounds(base_lr, max_lr, base_ci, max_ci, words, _mean_curve(frames, curves), len(curves), spacing)
 
@@ -125,7 +128,7 @@ def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
         for name in ("lr", "metric"):
             if not pd.api.types.is_numeric_dtype(tests[name]):
                 raise TypeError(f"tests must hold numbers in the column {name!r}, got {tests[name].dtype}")
-        frames = [part for _, part in tests.groupby("seed")] if "seed" in tests else [tests]
+        frames = [part for _, part in tests.groupby("seed", dropna=False)] if "seed" in tests else [tests]
         if any(part["lr"].dropna().duplicated().any() for part in frames):
             raise ValueError("tests must have one row a rate in each curve: give curves a column 'seed'")
         return _nonempty(frames), _spacing(tests["lr"].to_numpy(float)), True
@@ -197,8 +200,8 @@ def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.D
 
 _SEEN = {
     "lost": "The metric rises, and loses half of its gain again further up.",
-    "slows": "The metric rises, slows, and loses nothing up to the largest rate tested: max_lr is where it slows, and "
-    "larger rates may do as well. A larger end_lr would show where training fails.",
+    "slows": "The metric rises, slows, and loses less than half of its gain up to the largest rate tested: max_lr is "
+    "where it slows, and larger rates may do as well. A larger end_lr would show where training fails.",
     "rising": "The metric is still rising at the largest rate tested, so max_lr cannot be told: test up to a larger "
     "end_lr.",
     "apart": "The metric rises so shortly before it falls that base_lr cannot be told apart from max_lr: test with "
@@ -223,8 +226,12 @@ def _verdict(
     words.append(_SEEN[seen])
     if agree < n:
         words.append(f"Only {agree} of {n} curves show this; the bounds are theirs where they are the majority.")
-    if np.isfinite(base_lr) and any(reading.at_once for reading in readings):
-        words.append("The rise begins at the first evaluation or before: base_lr is its rate, at most.")
+    if np.isfinite(base_lr) and (early := sum(r.at_once for r in readings if r.seen == seen)):
+        words.append(
+            "The rise begins at the first evaluation or before: base_lr is its rate, at most."
+            if early == agree
+            else f"In {early} of {agree} curves the rise begins at the first evaluation or before, and base_lr with it."
+        )
     if diverged:
         words.append(f"{diverged} of {n} curves diverged.")
     words.append(

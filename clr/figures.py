@@ -60,11 +60,13 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     cycles = {arm: checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if frame["dataset"].nunique() > 1:
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
-    for colour, (arm, runs) in zip(sns.color_palette("colorblind"), frame.groupby("arm"), strict=False):
+    palette = sns.color_palette("colorblind")
+    for i, (arm, runs) in enumerate(frame.groupby("arm")):
+        colour, line = palette[i % len(palette)], "--" if i >= len(palette) else "-"
         by_iteration = runs.groupby("iteration")["test_accuracy"]
         mean = by_iteration.mean()
         ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T
-        ax.plot(mean.index, mean, color=colour, label=f"{arm} (n = {by_iteration.size().max()})")
+        ax.plot(mean.index, mean, line, color=colour, label=f"{arm} (n = {by_iteration.size().max()})")
         ax.fill_between(mean.index, ends["low"], ends["high"], color=colour, alpha=0.25, linewidth=0)
         if arm in cycles:
             at = mean[mean.index % cycles[arm] == 0]
@@ -158,7 +160,7 @@ def draw_range_test(ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, sp
     for name, colour in (("base_lr", green), ("max_lr", orange)):
         rate, interval = (getattr(bounds, name, np.nan), getattr(bounds, name.replace("lr", "ci"), (np.nan, np.nan)))
         if np.isfinite(rate):
-            ax.axvspan(*interval, color=colour, alpha=0.15, linewidth=0)
+            ax.axvspan(max(interval[0], curve["lr"].min()), interval[1], color=colour, alpha=0.15, linewidth=0)
             ax.axvline(rate, color=colour, label=f"{name} = {rate:.3g}")
     ax.set(xlabel="learning rate", ylabel="metric", xscale="log" if spacing == "exponential" else "linear")
     ax.legend()

@@ -20,7 +20,8 @@ from clr import checks
 from clr.bounds import Bounds, suggest_bounds
 from clr.policies import Ramp
 from clr.restore import random_restored, restored, seed_all
-from clr.trainer import Batches, Forward, Trainer, accuracy, pair
+from clr.schedulers import unshare
+from clr.trainer import EndlessBatches, Forward, Trainer, accuracy, pair
 from clr.training import loop
 
 __all__ = ["Bounds", "RangeTest", "lr_range_test", "suggest_bounds"]
@@ -139,11 +140,12 @@ def lr_range_test(
     losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
     keepers = [optimizer] if scaler is None else [optimizer, scaler]
     with restored([model, *losses], keepers, loaders):
+        unshare(optimizer.param_groups)
         if seed is not None:
             seed_all(seed, loaders)
         if not model.training:
             model.train()
-        batches = Batches(train_loader, checks.count("accumulate", accumulate))
+        batches = EndlessBatches(train_loader, checks.count("accumulate", accumulate))
         held_out = _held_out(batches, val_loader, eval_batches)
         rates = ramp(np.arange(ramp.iterations)).tolist()
         rows = _rows(trainer, batches, held_out, rates, every, stop_when_diverged, progress)
@@ -153,7 +155,7 @@ def lr_range_test(
 
 
 def _rows(
-    trainer: Trainer, batches: Batches, held_out: Iterable[Any], rates: Sequence[float], every: int, stop: bool,
+    trainer: Trainer, batches: EndlessBatches, held_out: Iterable[Any], rates: Sequence[float], every: int, stop: bool,
     progress: bool,
 ) -> list[tuple[int, float, float, float]]:  # fmt: skip
     from tqdm.auto import tqdm
@@ -182,7 +184,7 @@ def _diverged(rows: Sequence[tuple[int, float, float, float]]) -> bool:
     return not np.isfinite([rows[-1][2], last]).all() or last > first + 3 * abs(first)
 
 
-def _held_out(batches: Batches, val_loader: Iterable[Any] | None, count: int | None) -> Iterable[Any]:
+def _held_out(batches: EndlessBatches, val_loader: Iterable[Any] | None, count: int | None) -> Iterable[Any]:
     """Return what to evaluate on: all of val_loader, its first batches, or the training loader's first."""
     if val_loader is not None:
         with random_restored():

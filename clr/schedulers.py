@@ -64,7 +64,7 @@ class PolicyLR(LRScheduler):
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
-        _unshare(optimizer.param_groups)
+        unshare(optimizer.param_groups)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -98,7 +98,7 @@ class PolicyLR(LRScheduler):
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
 
 
-def _unshare(groups: list[dict[str, Any]]) -> None:
+def unshare(groups: list[dict[str, Any]]) -> None:
     """Give each group a tensor of its own for its rate: torch hands the one tensor it was given to all of them."""
     seen: set[int] = set()
     for group in groups:

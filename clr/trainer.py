@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clr.restore import random_restored
 
-__all__ = ["Batches", "Forward", "Trainer", "accuracy", "pair"]
+__all__ = ["EndlessBatches", "Forward", "Trainer", "accuracy", "pair"]
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 
@@ -107,7 +107,7 @@ class Trainer:
         return float(total) / count
 
 
-class Batches(Iterator[list[Any]]):
+class EndlessBatches(Iterator[list[Any]]):
     """The loader's batches, `size` at a time, from its start again when it has ended."""
 
     def __init__(self, loader: Iterable[Any], size: int) -> None:
@@ -146,7 +146,7 @@ def _scalar(loss: Tensor) -> Tensor:
 def _moved(batch: Any, device: torch.device) -> Any:
     """Return the batch on the device: tensors, whatever else has a `.to`, and tuples, lists and dicts of them."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=device.type == "cuda")  # towards the CPU it might be read too early
     if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, Mapping):

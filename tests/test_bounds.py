@@ -288,3 +288,21 @@ def test_curves_that_cannot_be_told_apart_are_refused():
     curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr, 0, 0.4)})
     with pytest.raises(ValueError, match="tests must have one row a rate in each curve: give curves a column 'seed'"):
         suggest_bounds(pd.concat([curve, curve]))
+
+
+def test_a_rise_before_the_first_evaluation_leaves_the_lower_bound_open():
+    lr = np.linspace(0.1, 1, 50)
+    early = np.minimum(lr, 0.5)
+    curves = pd.concat([pd.DataFrame({"lr": lr, "metric": early, "seed": seed}) for seed in range(3)])
+    bounds = suggest_bounds(pd.concat([curves, pd.DataFrame({"lr": np.nan, "metric": 0.0, "seed": [0, 1, 2]})]))
+    assert bounds.base_ci == (0.0, bounds.base_lr) and bounds.base_lr == pytest.approx(0.1)
+    assert "base_lr is its rate, at most" in bounds.verdict
+    late = curves[curves["seed"] == 2].assign(metric=np.clip(lr - 0.3, 0, 0.3))
+    bounds = suggest_bounds(pd.concat([curves[curves["seed"] < 2], late]))
+    assert "In 2 of 3 curves the rise begins at the first evaluation or before" in bounds.verdict
+
+
+def test_curves_without_a_seed_are_not_left_out():
+    lr = np.linspace(0.01, 1, 50)
+    curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr - 0.2, 0, 0.3)})
+    assert suggest_bounds(pd.concat([curve.assign(seed=None), curve.assign(seed=1.0)])).seeds == 2

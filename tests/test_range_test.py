@@ -308,6 +308,20 @@ def test_rates_that_are_tensors_stay_the_same_tensors():
     assert rates[-1] == [test.frame.lr.iloc[-1]] and rate.item() == 0.05
 
 
+def test_groups_that_share_one_tensor_are_given_their_own_rates_and_share_it_again():
+    rate = torch.tensor(0.05, dtype=torch.float64)
+    made = []
+
+    def shared(groups):
+        made.append(torch.optim.SGD([*groups], lr=rate))
+        return made[-1]
+
+    rates, _, test = spied(shared, groups=two_groups(1.0, 10.0, key="lr_mult"))
+    assert all(tenfold == pytest.approx(10 * once) for once, tenfold in rates)
+    assert test.frame.lr.iloc[-1] == rates[-1][0]
+    assert all(group["lr"] is rate for group in made[0].param_groups) and rate.item() == 0.05
+
+
 def test_an_optimizer_whose_rates_are_zero_has_equal_groups():
     assert spied(groups=two_groups(0.0, 0.0))[2].multipliers == (1.0, 1.0)
 
