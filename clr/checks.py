@@ -1,6 +1,7 @@
 """The rules for arguments: each returns the value as it is kept, or raises an error with name, rule and value."""
 
 import math
+import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,9 +71,13 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
 
 def seed(name: str, value: Any) -> int:
     """Return a seed; numpy's generators take these."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+    try:
+        whole = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        whole = -1
+    if not 0 <= whole < 2**32:
         raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {value!r}")
-    return value
+    return whole
 
 
 def flag(name: str, value: Any) -> bool:

@@ -2,8 +2,9 @@
 
 Two layouts are read: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked) and an image
 folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). A data set is known by its
-name and its fingerprint, and both go into every result: `cifar10` only where the pictures are CIFAR-10's to the last
-bit, `cifar10-jpeg` for JPEG copies, `synthetic` for the stand-in. Anything else is refused.
+name and its fingerprint, and both go into every result: `cifar10` only for the original files, or PNG copies whose
+training pictures have the original's sums, `cifar10-jpeg` for JPEG copies, `synthetic` for the stand-in. Anything else
+is refused.
 """
 
 import hashlib

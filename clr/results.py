@@ -1,4 +1,4 @@
-"""Results on disk: one CSV a run and its JSON beside it, the statistics made of them, and tables in markdown.
+"""Results on disk: one CSV a run and its JSON beside it, and the statistics made of them.
 
     <results>/<data set>/<experiment>/<arm>/seed-<k>.csv     iteration, lr, train_loss, test_loss, test_accuracy
     <results>/<data set>/<experiment>/<arm>/seed-<k>.json    config and data (what the run is), provenance (how it came)
@@ -24,8 +24,8 @@ from scipy import stats
 from clr import checks, paths
 
 __all__ = [
-    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
-    "records", "save", "summarise",
+    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "read", "records", "save",
+    "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -197,9 +197,13 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
     Args:
         frame: as `read` returns it.
-        iteration: where to look; None for the end of each run.
+        iteration: where to look; None for the end of each run. A run that diverged before is not among the n there,
+            but counted as diverged.
     """
-    checks.columns("frame", frame, COLUMNS[2:])
+    checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
+    ends = at(frame)
+    lost = ends[~np.isfinite((ends["train_loss"] + ends["test_loss"]).astype(float))]
+    lost = lost.groupby(["dataset", "experiment", "arm"]).size()
     rows = [
         {
             **dict(zip(("dataset", "experiment", "arm"), keys, strict=True)),
@@ -208,7 +212,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             **dict(zip(("low", "high"), interval(runs["test_accuracy"]), strict=True)),
             "sd": runs["test_accuracy"].std(),
             "n": len(runs),
-            "diverged": int((~np.isfinite(runs["train_loss"] + runs["test_loss"])).sum()),
+            "diverged": int(lost.get(keys, 0)),
         }
         for keys, runs in at(frame, iteration).groupby(["dataset", "experiment", "arm"])
     ]
@@ -217,9 +221,16 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Compare two sets of rows seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs."""
+    """Compare two arms seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs.
+
+    Args:
+        first, second: one row a seed, as `at` gives them for one arm.
+    """
     for name, frame in {"first": first, "second": second}.items():
         checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
+        if frame.duplicated(["dataset", "seed"]).any():
+            rows = int(frame.groupby(["dataset", "seed"]).size().max())
+            raise ValueError(f"{name} must have one row a seed on each data set, as of one arm by `at`, got {rows}")
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
     differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
     low, high = interval(differences)
@@ -240,17 +251,3 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
     seen = frame if every is None else frame[frame["iteration"] % checks.count("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(keys)["iteration"].min()
     return frame[keys].drop_duplicates().merge(reached.reset_index(), on=keys, how="left")
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """Return a frame as a markdown table, every value as `str` has it.
-
-    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
-    | arm | n |
-    |---|---|
-    | fixed | 5 |
-    """
-    checks.columns("frame", frame, ())
-    rows = [frame.columns, *frame.itertuples(index=False)]
-    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from clr import results
+from clr import checks, results
 from clr.catalogue import EXPERIMENTS
+from clr.policies import Cyclic
 
-__all__ = ["accuracy", "all_arms", "experiment_table", "runs_table", "summaries"]
+__all__ = ["accuracy", "all_arms", "experiment_table", "markdown_table", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
-CYCLICAL = ("Triangular", "Triangular2", "ExpRange", "Parabolic", "Sinusoidal")
+CYCLICAL = [kind.__name__ for kind in Cyclic.__subclasses__()]
 
 
 def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
@@ -29,17 +30,15 @@ def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
     device = by_arm["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
     seconds = by_arm["provenance.seconds"].mean().round().astype(int).rename("seconds")
     table = summary.merge(device.reset_index()).merge(seconds.reset_index())
-    ends = (f", {count} diverged" if count else "" for count in table["diverged"])
-    table["accuracy"] = [accuracy(row) + end for row, end in zip(table.itertuples(), ends, strict=True)]
+    table["accuracy"] = [accuracy(row) for row in table.itertuples()]
     columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
     return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
 
 
 def accuracy(row: Any) -> str:
-    """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none."""
-    if row.n < 2:
-        return f"{100 * row.accuracy:.2f} % (one run)"
-    return f"{100 * row.accuracy:.2f} % ({100 * row.low:.2f} to {100 * row.high:.2f})"
+    """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none; what diverged."""
+    ends = f"{100 * row.low:.2f} to {100 * row.high:.2f}" if row.n > 1 else "one run"
+    return f"{100 * row.accuracy:.2f} % ({ends})" + (f", {row.diverged} diverged" if row.diverged else "")
 
 
 def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
@@ -119,3 +118,17 @@ def _ours(row: Any, reported: float | None) -> str:
     points = f"{100 * (row.accuracy - reported):+.1f}"
     ends = f" ({100 * (row.low - reported):+.1f} to {100 * (row.high - reported):+.1f})" if several else ""
     return f"{text}: {points}{ends}"
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Return a frame as a markdown table, every value as `str` has it.
+
+    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
+    | arm | n |
+    |---|---|
+    | fixed | 5 |
+    """
+    checks.columns("frame", frame, ())
+    rows = [frame.columns, *frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

@@ -23,7 +23,7 @@ matplotlib.use("agg")
 from matplotlib.figure import Figure
 
 import clr
-from clr import data, experiments, figures, nets, policies, results, training
+from clr import data, experiments, figures, nets, policies, results, tables, training
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 WEIGHTS = [nn.Parameter(torch.zeros(2))]
@@ -242,7 +242,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("results", lambda: results.compare(without(FRAME, "seed"), FRAME), ValueError, "first must have the column"),
     ("results", lambda: results.iterations_to_accuracy(FRAME, 75), ValueError, "accuracy must be from 0 to 1, got 75"),
     ("results", lambda: results.iterations_to_accuracy(FRAME, 0.5, 0), ValueError, f"every {COUNT} 0"),
-    ("results", lambda: results.markdown_table(["a"]), TypeError, "frame must be a DataFrame, got ['a']"),
+    ("results", lambda: tables.markdown_table(["a"]), TypeError, "frame must be a DataFrame, got ['a']"),
     # figures
     ("figures", lambda: figures.draw_rates(None, {}, 5), TypeError, "ax must be matplotlib axes, got None"),
     ("figures", lambda: figures.draw_rates(AX, [clr.Fixed(1)], 5), TypeError, "policies must be a mapping of names to"),

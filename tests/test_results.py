@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from clr import results
+from clr import experiments, results
 from clr.results import COLUMNS, ResultError
 
 RECORD = {"config": {"seed": 0, "iterations": 2, "policy": {"lr": 0.1}}, "data": {"name": "toy"}, "diverged": False}
@@ -148,3 +148,37 @@ def test_any_rows_and_record_come_back_to_the_last_bit(rows, config):
             assert np.array_equal(np.signbit(read), np.signbit(written) & ~np.isnan(written))
         results.save(folder, 1, frame.to_dict("records"), record)
         assert (folder / "seed-1.csv").read_bytes() == (folder / "seed-0.csv").read_bytes()
+
+
+def test_rows_of_several_arms_or_iterations_are_no_pairs():
+    frame = pd.DataFrame({"dataset": "cifar10", "seed": [0, 0, 1, 1], "test_accuracy": [0.1, 0.2, 0.3, 0.4]})
+    one_each = frame.drop_duplicates("seed")
+    with pytest.raises(ValueError, match=r"second must have one row a seed on each data set, .*, got 2"):
+        results.compare(one_each, frame)
+
+
+def test_a_run_that_diverged_is_counted_also_where_it_has_no_row():
+    frame = pd.DataFrame(
+        [
+            ["cifar10", "e", "a", seed, iteration, 0.1, loss, loss, accuracy]
+            for seed, rows in enumerate(([(5, 1.0, 0.4), (10, 1.0, 0.5)], [(5, np.nan, 0.1)]))
+            for iteration, loss, accuracy in rows
+        ],
+        columns=[*results.KEYS, *results.COLUMNS],
+    )
+    (late,) = results.summarise(frame, 10).to_dict("records")
+    assert (late["n"], late["diverged"], late["accuracy"]) == (1, 1, 0.5)
+    assert results.summarise(frame)[["n", "diverged"]].to_numpy().tolist() == [[2, 1]]
+
+
+def committed():
+    return sorted((Path(__file__).parents[1] / "results").glob("*/*/*/seed-*.json"))
+
+
+@pytest.mark.parametrize("path", committed(), ids=lambda path: "-".join((*path.parts[-4:-1], path.stem)))
+def test_a_committed_result_is_the_run_that_the_catalogue_names(path):
+    experiment, arm, seed = path.parts[-3], path.parts[-2], int(path.stem.removeprefix("seed-"))
+    record = json.loads(path.read_text())
+    assert record["config"] == json.loads(json.dumps(experiments.configs(experiment)[arm, seed].to_dict()))
+    first = json.loads(next(other for other in committed() if other.parts[-4] == path.parts[-4]).read_text())
+    assert record["data"] == first["data"]  # one fingerprint a data set
