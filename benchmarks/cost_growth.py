@@ -35,7 +35,7 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
     times: list[float] = []
     train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
     if torch.device(device).type == "cuda":
-        memory = torch.cuda.max_memory_allocated()
+        memory = torch.cuda.max_memory_reserved()  # with the pools of the graphs
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return updates / (times[2] - times[1]), memory
@@ -45,6 +45,8 @@ def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **chan
     """Return the updates a second of so many runs together, and the most memory of a process."""
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
     calls = (joblib.delayed(run)(data, device, updates, **({"test_pictures": 100} | changes)) for _ in range(runs))
+    if prefer == "threads":
+        torch.cuda.reset_peak_memory_stats()
     with machine.exact_float32():
         found = joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls)
     return sum(speed for speed, _ in found), max(memory for _, memory in found)

@@ -168,6 +168,8 @@ class Job:
             return
         seed = self.config.seed
         checkpoint = self.folder / f".seed-{seed}.checkpoint"
+        if self.rerun:
+            checkpoint.unlink(missing_ok=True)
         finished = train(
             self.config, data, device=self.device, checkpoint=checkpoint, progress=lambda n: _note(progress, n)
         )

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -43,26 +44,60 @@ def pinned(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+_lock = threading.Lock()
+_asked: list[bool] = []  # the tf32 of every `exact_float32` that is open, in all threads
+_found: list[tuple[bool, ...]] = []  # the flags before the first of them
+
+
 @contextmanager
 def exact_float32(tf32: bool = False) -> Iterator[None]:
-    """Let CUDA multiply in float32 as it is, not in TF32, and by algorithms that give the same bits again."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
-    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = tf32, True, False, tf32
+    """Let CUDA multiply in float32 as it is, not in TF32, and by algorithms that give the same bits again.
+
+    The flags are the process's, so whatever runs in threads at one time must ask for the same; the last to end puts
+    them back.
+    """
+    with _lock:
+        if (not tf32) in _asked:
+            raise ValueError(f"tf32 must be {not tf32}, as in the runs that go on in this process, got {tf32}")
+        if not _asked:
+            _found.append(_swapped((tf32, True, False, tf32)))
+        _asked.append(tf32)
     try:
         yield
     finally:
-        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+        with _lock:
+            _asked.pop()
+            if not _asked:
+                _swapped(_found.pop())
+
+
+def _swapped(flags: tuple[bool, ...]) -> tuple[bool, ...]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = flags
+    return before
 
 
 @contextmanager
 def on(device: str, tf32: bool = False) -> Iterator[None]:
-    """Compute on a device; on CUDA on a stream of its own, so that runs in other threads go side by side."""
+    """Compute on a device; on CUDA on the thread's own stream, so that runs in other threads go side by side."""
     if torch.device(device).type != "cuda":
         yield
         return
-    with exact_float32(tf32), torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+    backward_here = torch.autograd.set_multithreading_enabled(False)  # or one thread makes that of all runs
+    with exact_float32(tf32), torch.cuda.device(device), torch.cuda.stream(_stream(device)), backward_here:
         yield
+
+
+_own = threading.local()
+
+
+def _stream(device: str) -> torch.cuda.Stream:
+    """Return this thread's stream: torch hands out the same 32 in turn, so that a new one may be another's."""
+    streams = vars(_own)
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)
+    return streams[device]
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:
@@ -72,7 +107,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "threads": threads,
         "tf32": cuda and torch.backends.cudnn.allow_tf32,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # plain: a checkpoint holds it, too
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": sys.platform,
@@ -94,6 +129,8 @@ def _commit() -> str | None:
     """Return the commit of this code, with "+" after it where files differ from it; None outside a checkout."""
     try:
         here = Path(__file__).parent
+        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]  # not where it was only installed
+        subprocess.run(tracked, cwd=here, capture_output=True, check=True)
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "."], cwd=here, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from clr import checks, machine, paths, results
+from clr.batches import Batches
 from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS, WITHOUT_MOMENTUM
 from clr.policies import Policy, to_dict
-from clr.update import Batches, Update
+from clr.update import Update
 
 __all__ = ["Run", "RunConfig", "evaluate", "identity", "loop", "train"]
 
@@ -183,7 +184,9 @@ def _train(
     optimizer = _optimizer(config, net)
     batches = _batches(config, data, device)
     run = identity(config, data)
-    rows, spent = _resume(checkpoint, run, net, optimizer)
+    made = machine.provenance(device, threads)
+    rows, spent, begun = _resume(checkpoint, run, net, optimizer)
+    begun = begun or made
     start, saved = (int(rows[-1]["iteration"]) if rows else 0), began
     rates = config.policy(np.arange(config.iterations)).tolist()
     update = Update(net, optimizer, batches, rates, start, config.evaluate_every)
@@ -192,18 +195,24 @@ def _train(
         return {"train_loss": update.train_loss(), **batches.test(net)}
 
     progress(start)
-    for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
-        rows.append({"iteration": iteration, "lr": rate, **seen})
-        progress(iteration)
-        if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
-            break
-        if checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
-            saved = time.perf_counter()
-            _save_checkpoint(checkpoint, run, rows, spent + saved - began, net, optimizer)
+    try:
+        for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
+            rows.append({"iteration": iteration, "lr": rate, **seen})
+            progress(iteration)
+            if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
+                break
+            if checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                saved = time.perf_counter()
+                _save_checkpoint(checkpoint, run, rows, spent + saved - began, begun, net, optimizer)
+    finally:
+        update.release()
     diverged = not np.isfinite(rows[-1]["train_loss"] + rows[-1]["test_loss"])
     seconds = spent + time.perf_counter() - began
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    return Run(rows, diverged, machine.provenance(device, threads) | {"seconds": round(seconds, 1)}, weights)
+    made["seconds"] = round(seconds, 1)
+    if elsewhere := {name: value for name, value in begun.items() if value != made[name]}:
+        made["begun"] = elsewhere  # it went on from a checkpoint of another commit, version or device
+    return Run(rows, diverged, made, weights)
 
 
 def _net(config: RunConfig, device: str) -> nn.Module:
@@ -221,9 +230,10 @@ def _optimizer(config: RunConfig, net: Any) -> torch.optim.Optimizer:
 
 
 def _save_checkpoint(
-    path: Path, identity: dict, rows: list, seconds: float, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    state = {"identity": identity, "rows": rows, "seconds": seconds}
+    path: Path, identity: dict, rows: list, seconds: float, begun: dict, net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:  # fmt: skip
+    state = {"identity": identity, "rows": rows, "seconds": seconds, "begun": begun}
     content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
     torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
     with paths.replacing(path) as part:
@@ -232,10 +242,10 @@ def _save_checkpoint(
 
 def _resume(
     path: Path | None, identity: dict, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[list[dict[str, float]], float]:
-    """Put the checkpoint's state into net and optimizer; return its rows and the seconds they took."""
+) -> tuple[list[dict[str, float]], float, dict[str, Any]]:
+    """Put the checkpoint's state into net and optimizer; return its rows, their seconds and where they were begun."""
     if path is None or not path.exists():
-        return [], 0.0
+        return [], 0.0, {}
     try:
         with ZipFile(path) as file:  # torch does not look at the checksums
             if damaged := file.testzip():
@@ -248,4 +258,4 @@ def _resume(
         raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
     net.load_state_dict(state["net"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["rows"], state["seconds"]
+    return state["rows"], state["seconds"], dict(state["begun"])

@@ -125,7 +125,7 @@ def test_resume_restores_the_memory_format(small, tmp_path):
     optimizer = training._optimizer(CONFIG, net)
     net(torch.zeros(2, 3, 32, 32)).sum().backward()
     optimizer.step()
-    training._save_checkpoint(tmp_path / "c", {}, [{"iteration": 1}], 0.0, net, optimizer)
+    training._save_checkpoint(tmp_path / "c", {}, [{"iteration": 1}], 0.0, {}, net, optimizer)
     again = training._net(CONFIG, "cpu")
     optimizer_again = training._optimizer(CONFIG, again)
     training._resume(tmp_path / "c", {}, again, optimizer_again)
@@ -134,10 +134,23 @@ def test_resume_restores_the_memory_format(small, tmp_path):
         assert optimizer.state[old]["velocity"].stride() == optimizer_again.state[new]["velocity"].stride()
 
 
+def test_a_run_that_went_on_elsewhere_says_where_it_was_begun(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint = tmp_path / "run.checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(training, "_save_checkpoint", saving(training._save_checkpoint, [], 3))
+        patch.setattr(training.machine, "_commit", lambda: "an older commit")
+        train(CONFIG, small, checkpoint=checkpoint)
+    made = train(CONFIG, small, checkpoint=checkpoint).provenance
+    assert made["begun"] == {"commit": "an older commit"} and made["commit"] != "an older commit"
+    assert "begun" not in train(CONFIG, small).provenance
+
+
 def test_checkpoint_of_another_run_is_refused(small, tmp_path):
     net = training._net(CONFIG, "cpu")
     run = training.identity(CONFIG, small)
-    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, net, training._optimizer(CONFIG, net))
+    optimizer = training._optimizer(CONFIG, net)
+    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
     with pytest.raises(
         ValueError, match=r"is of another run: checkpoint.config.momentum is 0.9, asked for 0.5; delete"
     ):

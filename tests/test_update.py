@@ -52,20 +52,20 @@ def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypat
     plain, made = train(config, small), []
 
     def capture(update):
-        made.append((update.made, update))
         update.graph = Graph(update)
+        made.append((update.made, update.graph))
 
     build = Update.__init__
 
     def start(update, *arguments):
         build(update, *arguments)
-        update.warm_up = update.WARM_UP
+        update.captures = True
 
     monkeypatch.setattr(Update, "__init__", start)
     monkeypatch.setattr(Update, "_capture", capture)
     assert_same(train(config, small), plain)
-    [(after, update)] = made
-    assert (after, update.graph.replays) == (3, 9)
+    [(after, graph)] = made
+    assert (after, graph.replays) == (3, 9)
 
 
 def test_torchs_optimizers_are_given_the_rate_by_the_host(small):
@@ -79,11 +79,13 @@ def test_torchs_optimizers_are_given_the_rate_by_the_host(small):
 
 
 @on_cuda
+@pytest.mark.parametrize("every", [1, 8])  # 8: seven replays are under way at once
 @pytest.mark.parametrize("net", NETS)
-def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net):
-    captured = train(changed(net=net, batch_size=50), small, device="cuda")
+def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net, every):
+    config = changed(net=net, batch_size=50, evaluate_every=every)
+    captured = train(config, small, device="cuda")
     monkeypatch.setattr(Update, "WARM_UP", 10**9)
-    assert_same(train(changed(net=net, batch_size=50), small, device="cuda"), captured)
+    assert_same(train(config, small, device="cuda"), captured)
 
 
 @on_cuda
@@ -98,9 +100,10 @@ def test_first_twenty_losses_on_cuda_are_those_of_the_cpu(small, net):
 @on_cuda
 def test_runs_side_by_side_in_threads_have_the_bits_of_runs_alone():
     data = synthetic_cifar10(train=2000, test=100)
-    configs = [changed(seed=seed, evaluate_every=10, iterations=200, net=net) for seed in range(3) for net in NETS[:2]]
+    configs = [changed(seed=seed, evaluate_every=10, iterations=200, net=net) for seed in range(3) for net in NETS]
+    configs += [changed(seed=seed, evaluate_every=10, iterations=200, optimizer="Adam") for seed in range(3)]
     alone = [train(config, data, device="cuda") for config in configs]
-    with exact_float32(), ThreadPoolExecutor(6) as pool:
+    with exact_float32(), ThreadPoolExecutor(5) as pool:  # fewer threads than runs: some end while others capture
         together = list(pool.map(lambda config: train(config, data, device="cuda"), configs))
     for first, second in zip(alone, together, strict=True):
         assert_same(first, second)
@@ -137,3 +140,17 @@ def test_losses_on_cuda_agree_with_caffe(name):
     with exact_float32():
         losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, rates)
     assert losses == pytest.approx(caffe["loss"], rel=1e-4)
+
+
+def test_flags_of_float32_hold_until_the_last_thread_has_left_and_are_then_as_they_were():
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic
+    first, second = exact_float32(), exact_float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+    with pytest.raises(ValueError, match="tf32 must be False, as in the runs that go on in this process, got True"):
+        exact_float32(True).__enter__()
+    second.__exit__(None, None, None)
+    assert (cudnn.allow_tf32, cudnn.deterministic) == before
