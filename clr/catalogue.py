@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from clr.policies import Decay, Exp, ExpRange, Fixed, Ramp, Stages, Triangular, Triangular2
 from clr.training import RunConfig
 
-__all__ = ["EXPERIMENTS", "PAPER", "PORT", "Experiment"]
+__all__ = ["BY_EYE", "EXPERIMENTS", "PAPER", "PORT", "Experiment"]
 
 PAPER, PORT = "paper", "earlier port"  # arXiv:1506.01186v6; the files of coxy1989/clr
 
@@ -77,6 +77,9 @@ RANGE_TEST = Experiment(
         "full-caffe": replace(_FULL, policy=Ramp(0.0, 0.02, 4000), iterations=4000, evaluate_every=100),
     },
 )
+
+# What others read off their own range tests by eye: source, base_lr, max_lr, and of how many curves.
+BY_EYE = {"quick-unit": (PORT, 0.0025, 0.01, 5), "full-caffe": (PAPER, 0.001, 0.006, 1)}
 
 PAPER_TABLE_1 = Experiment(
     "paper-table-1",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from clr import paths, results
 from clr.bounds import suggest_bounds
-from clr.catalogue import EXPERIMENTS, PORT
+from clr.catalogue import BY_EYE, EXPERIMENTS, PORT
 from clr.tables import accuracy, experiment_table, markdown_table
 
 __all__ = ["BLOCKS", "renew", "write"]
@@ -141,21 +141,15 @@ def range_tests() -> str:
     """Return the bounds that the code proposes from the range tests, beside those that others read by eye."""
     frame = results.read(experiment="range-test")
     rows, verdicts = [], []
-    for arm, by_eye in BY_EYE.items():
+    for arm, (source, low, high, n) in BY_EYE.items():
         for dataset, curves in frame[frame["arm"] == arm].groupby("dataset"):
             bounds = suggest_bounds(curves.rename(columns={"test_accuracy": "metric"}))
             base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
             rows.append([arm, f"`{dataset}`", base, top, bounds.seeds])
             verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
-        rows.append([arm, *by_eye])
+        rows.append([arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n])
     columns = ["net and pixels", "", "base_lr (95 % interval)", "max_lr (95 % interval)", "n"]
     return "\n\n".join([markdown_table(pd.DataFrame(rows, columns=columns)), *verdicts])
-
-
-BY_EYE = {
-    "quick-unit": ("earlier port, by eye", "0.0025", "0.01", 5),
-    "full-caffe": ("paper, by eye", "0.001", "0.006", 1),
-}
 
 
 def _bound(rate: float, interval: tuple[float, float]) -> str:
