@@ -286,7 +286,7 @@ def home(monkeypatch, tmp_path):
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
         else:
             training._save_checkpoint(
-                folder / arm / f".seed-{seed}.checkpoint", run, [ROW], 1.0, net, training._optimizer(config, net)
+                folder / arm / f".seed-{seed}.checkpoint", run, [ROW], 1.0, {}, net, training._optimizer(config, net)
             )
     return folder / "quick-unit"
 
