@@ -365,7 +365,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused_or_the_same(home):
         path.write_bytes(content)
         flipped(path, random.randrange(len(content)))
         try:
-            assert training._resume(path, run, net, training._optimizer(config, net)) == ([ROW], 1.0)
+            assert training._resume(path, run, net, training._optimizer(config, net)) == ([ROW], 1.0, {})
             assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
         except ResultError as error:
             refused.append(str(error))
