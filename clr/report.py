@@ -14,7 +14,7 @@ import pandas as pd
 from clr import paths, results
 from clr.bounds import suggest_bounds
 from clr.catalogue import BY_EYE, EXPERIMENTS, PORT
-from clr.tables import accuracy, experiment_table, markdown_table
+from clr.tables import accuracy, differences, experiment_table, markdown_table
 
 __all__ = ["BLOCKS", "renew", "write"]
 
@@ -133,8 +133,18 @@ def paper_table_1() -> str:
 
 
 def controls() -> str:
-    """Return the arms that the paper left out."""
-    return markdown_table(experiment_table("controls"))
+    """Return the arms that the paper left out, and how much each differs from the compressed fixed schedule."""
+    found = differences("fixed-25k", 25_000, ("controls", "paper-table-1"))
+    lines = [
+        f"On `{dataset}`, after 25,000 updates, against `fixed-25k` seed by seed: {', '.join(map(_points, rows))}."
+        for dataset, rows in ((dataset, list(part.itertuples())) for dataset, part in found.groupby("dataset"))
+    ]
+    return "\n\n".join([markdown_table(experiment_table("controls")), *lines])
+
+
+def _points(row: Any) -> str:
+    ends = f"{row.low:+.2f} to {row.high:+.2f}, " if row.n > 1 else ""
+    return f"`{row.arm}` {row.points:+.2f} points ({ends}n = {row.n})"
 
 
 def range_tests() -> str:

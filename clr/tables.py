@@ -4,6 +4,7 @@ Arms are read at the end of their runs; a cyclical one that ends within a cycle 
 where one would stop.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from clr import checks, results
 from clr.catalogue import EXPERIMENTS
 from clr.policies import Cyclic
 
-__all__ = ["accuracy", "all_arms", "experiment_table", "markdown_table", "runs_table", "summaries"]
+__all__ = ["accuracy", "all_arms", "differences", "experiment_table", "markdown_table", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
 CYCLICAL = [kind.__name__ for kind in Cyclic.__subclasses__()]
@@ -106,6 +107,25 @@ def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame
                 row[dataset] = next((_ours(found, value) for found in here.itertuples()), "not yet run")
             rows.append(row)
     return pd.DataFrame(rows).drop(columns=[] if EXPERIMENTS[name].reported else "reported")
+
+
+def differences(reference: str, iteration: int, names: Sequence[str], results_dir: Path | None = None) -> pd.DataFrame:
+    """Return by how many points of accuracy each arm differs from one of them after so many updates, seed by seed.
+
+    Args:
+        names: the experiments whose arms are compared.
+
+    Returns:
+        One row an arm and data set, the best first: dataset, arm, points, their 95 % interval (low, high), n pairs.
+    """
+    frame = pd.concat([results.at(results.read(results_dir, experiment=name), iteration) for name in names])
+    rows = []
+    for (dataset, arm), runs in frame[frame["arm"] != reference].groupby(["dataset", "arm"]):
+        pair = results.compare(runs, frame[frame["arm"] == reference])
+        points = [100 * pair[name] for name in ("difference", "low", "high")]
+        rows.append([dataset, arm, *points, pair["n"]])
+    table = pd.DataFrame(rows, columns=["dataset", "arm", "points", "low", "high", "n"])
+    return table[table["n"] > 0].sort_values(["dataset", "points"], ascending=[True, False], ignore_index=True)
 
 
 def _ours(row: Any, reported: float | None) -> str:
