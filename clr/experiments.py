@@ -124,12 +124,16 @@ def run(
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     root = results_folder(data.name, scale) if results_dir is None else checks.path("results_dir", results_dir)
     folder = root / data.name / name
-    missing = [
+    jobs = [
         Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)
         for (arm, seed), config in wanted.items()
-        if rerun or results.load(folder / arm, seed, identity(config, data)) is None
     ]
-    missing = [replace(job, device=devices[i % len(devices)]) for i, job in enumerate(missing)]
+    missing = []
+    for job in jobs:
+        if job.finished(data):
+            job.forget_checkpoint()
+        else:
+            missing.append(replace(job, device=devices[len(missing) % len(devices)]))
     for job in missing:  # a folder that cannot be written is said before anything is trained
         job.folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=job.folder).close()
@@ -164,25 +168,33 @@ class Job:
 
     def __call__(self, data: Cifar10, progress: Path) -> None:
         """Train, and write the result; what is left after an interruption is a checkpoint to go on from."""
-        if self._finished(data):
+        if self.rerun or self.finished(data):
+            self.forget_checkpoint()
+        if self.finished(data):
             return
         seed = self.config.seed
-        checkpoint = self.folder / f".seed-{seed}.checkpoint"
-        if self.rerun:
-            checkpoint.unlink(missing_ok=True)
         finished = train(
-            self.config, data, device=self.device, checkpoint=checkpoint, progress=lambda n: _note(progress, n)
+            self.config, data, device=self.device, checkpoint=self._checkpoint, progress=lambda n: _note(progress, n)
         )
-        if not self._finished(data):
+        if not self.finished(data):
             if self.keep_weights:
                 _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
             made = {"diverged": finished.diverged, "provenance": finished.provenance}
             results.save(self.folder, seed, finished.rows, identity(self.config, data) | made)
-        checkpoint.unlink(missing_ok=True)
+        self.forget_checkpoint()
 
-    def _finished(self, data: Cifar10) -> bool:
-        """Return whether another process, on the same folder, has finished the run; its result stays as it is."""
+    def finished(self, data: Cifar10) -> bool:
+        """Return whether the run has finished, here or in another process on the same folder; its result stays."""
         return not self.rerun and results.load(self.folder, self.config.seed, identity(self.config, data)) is not None
+
+    def forget_checkpoint(self) -> None:
+        """Remove the checkpoint of a finished run, also that of a process that was stopped before it could do so."""
+        with suppress(OSError):  # in a read-only folder it stays, and is in nobody's way
+            self._checkpoint.unlink(missing_ok=True)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / f".seed-{self.config.seed}.checkpoint"
 
 
 def _save_weights(path: Path, finished: Run) -> None:

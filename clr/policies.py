@@ -100,7 +100,7 @@ class Decay(Policy):
         return between(self.base_lr, self.max_lr, real(self.step_size - at_most(k, self.step_size)) / self.step_size)
 
 
-class Cyclic(Policy):
+class _Cyclic(Policy):
     """A rate that swings between base_lr and max_lr, up in step_size iterations and down in as many."""
 
     base_lr: float
@@ -116,7 +116,7 @@ class Cyclic(Policy):
 
 
 @dataclass(frozen=True)
-class Triangular(Cyclic):
+class Triangular(_Cyclic):
     """The triangular policy: linear from base_lr up to max_lr in step_size iterations, and back. (Section 3.1.)
 
     >>> policy = Triangular(0.001, 0.006, 2000)
@@ -133,7 +133,7 @@ class Triangular(Cyclic):
 
 
 @dataclass(frozen=True)
-class Triangular2(Cyclic):
+class Triangular2(_Cyclic):
     """As triangular, but the difference between the bounds is halved after each cycle. (Section 3.1.)
 
     >>> policy = Triangular2(0.001, 0.006, 2000)
@@ -150,7 +150,7 @@ class Triangular2(Cyclic):
 
 
 @dataclass(frozen=True)
-class ExpRange(Cyclic):
+class ExpRange(_Cyclic):
     """As triangular, with an exponential decline by gamma^iteration. (Section 3.1.)
 
     decays="bounds": both bounds decline, as the paper's words have it: triangular * gamma^iteration.
@@ -176,7 +176,7 @@ class ExpRange(Cyclic):
 
 
 @dataclass(frozen=True)
-class Parabolic(Cyclic):
+class Parabolic(_Cyclic):
     """A cycle in the shape of a Welch window: 1 - (2u - 1)^2 for u from 0 to 1. (Named in section 3.1.)
 
     >>> Parabolic(0.0, 1.0, 100)(50)
@@ -193,7 +193,7 @@ class Parabolic(Cyclic):
 
 
 @dataclass(frozen=True)
-class Sinusoidal(Cyclic):
+class Sinusoidal(_Cyclic):
     """A cycle in the shape of a Hann window: sin^2(pi u) for u from 0 to 1. (Named in section 3.1.)
 
     >>> round(Sinusoidal(0.0, 1.0, 100)(50), 12)

@@ -10,14 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from clr import checks, results
+from clr import checks, policies, results
 from clr.catalogue import EXPERIMENTS
-from clr.policies import Cyclic
 
 __all__ = ["accuracy", "all_arms", "differences", "experiment_table", "markdown_table", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
-CYCLICAL = [kind.__name__ for kind in Cyclic.__subclasses__()]
+CYCLICAL = [kind.__name__ for kind in policies._Cyclic.__subclasses__()]
 
 
 def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:

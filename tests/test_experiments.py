@@ -148,8 +148,17 @@ def test_finished_runs_are_loaded_and_missing_ones_trained(trial, small, tmp_pat
         "seed-0.csv", "seed-0.json", "seed-0.safetensors", "seed-1.csv", "seed-1.json",
     ]  # fmt: skip
     assert not list(tmp_path.rglob(".*"))
-    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, rerun=True)
-    assert all(path.stat().st_mtime_ns > stamp for path, stamp in stamps.items())
+
+
+def test_a_rerun_trains_anew_and_no_checkpoint_outlives_its_run(trial, small, tmp_path):
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-0.*")}
+    for rerun in (False, True):
+        for path in tmp_path.rglob("seed-0.csv"):
+            (path.parent / ".seed-0.checkpoint").write_bytes(b"of a process that was stopped; to be read by nobody")
+        run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, rerun=rerun)
+        assert not list(tmp_path.rglob(".*"))
+        assert all((path.stat().st_mtime_ns > stamp) == rerun for path, stamp in stamps.items())
 
 
 def test_kept_weights_are_those_of_the_last_update(trial, small, tmp_path):
