@@ -128,7 +128,7 @@ def run(
         Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)
         for (arm, seed), config in wanted.items()
     ]
-    missing = []
+    missing: list[Job] = []
     for job in jobs:
         if job.finished(data):
             job.forget_checkpoint()
