@@ -71,7 +71,9 @@ def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndar
         return hashlib.sha256(f"{files[i][2].relative_to(root).as_posix()}\n".encode() + content).digest()
 
     with ThreadPoolExecutor() as pool:
-        digests = tqdm(pool.map(decode, range(len(files)), chunksize=64), "decoding", len(files), unit="pictures")
+        decoded = pool.map(decode, range(len(files)), chunksize=64)
+        # once a second: in a notebook that nobody reads from meanwhile, as in a test, messages pile up and are lost
+        digests = tqdm(decoded, "decoding", len(files), unit="pictures", mininterval=1)
         fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
     labels = np.array([label for _, label, _ in files], np.int64)
     return {"images": images, "labels": labels, "fingerprint": np.array(fingerprint)}
