@@ -100,6 +100,7 @@ class Decay(Policy):
         return between(self.base_lr, self.max_lr, real(self.step_size - at_most(k, self.step_size)) / self.step_size)
 
 
+@dataclass(frozen=True)
 class _Cyclic(Policy):
     """A rate that swings between base_lr and max_lr, up in step_size iterations and down in as many."""
 
@@ -124,10 +125,6 @@ class Triangular(_Cyclic):
     (0.001, 0.00225, 0.006, 0.001)
     """
 
-    base_lr: float
-    max_lr: float
-    step_size: int
-
     def _rate(self, k: Any) -> Any:
         return between(self.base_lr, self.max_lr, self._height(k))
 
@@ -140,10 +137,6 @@ class Triangular2(_Cyclic):
     >>> policy(2000), policy(6000), round(policy(10_000), 15)
     (0.006, 0.0035, 0.00225)
     """
-
-    base_lr: float
-    max_lr: float
-    step_size: int
 
     def _rate(self, k: Any) -> Any:
         return between(self.base_lr, self.max_lr, self._height(k) * 0.5 ** real(self._cycle(k)))
@@ -162,9 +155,6 @@ class ExpRange(_Cyclic):
     0.001
     """
 
-    base_lr: float
-    max_lr: float
-    step_size: int
     gamma: float
     decays: str = "bounds"
 
@@ -183,10 +173,6 @@ class Parabolic(_Cyclic):
     0.75
     """
 
-    base_lr: float
-    max_lr: float
-    step_size: int
-
     def _rate(self, k: Any) -> Any:
         height = self._height(k)
         return between(self.base_lr, self.max_lr, height * (2 - height))
@@ -199,10 +185,6 @@ class Sinusoidal(_Cyclic):
     >>> round(Sinusoidal(0.0, 1.0, 100)(50), 12)
     0.5
     """
-
-    base_lr: float
-    max_lr: float
-    step_size: int
 
     def _rate(self, k: Any) -> Any:
         return between(self.base_lr, self.max_lr, sin(self._height(k) * (math.pi / 2)) ** 2)
