@@ -136,7 +136,8 @@ def controls() -> str:
     """Return the arms that the paper left out, and how much each differs from the compressed fixed schedule."""
     found = differences("fixed-25k", 25_000, ("controls", "paper-table-1"))
     lines = [
-        f"On `{dataset}`, after 25,000 updates, against `fixed-25k` seed by seed: {', '.join(map(_points, rows))}."
+        f"On `{dataset}`, after 25,000 updates, against `fixed-25k` seed by seed (`fixed` has not yet dropped its rate "
+        f"there): {', '.join(map(_points, rows))}."
         for dataset, rows in ((dataset, list(part.itertuples())) for dataset, part in found.groupby("dataset"))
     ]
     return "\n\n".join([markdown_table(experiment_table("controls")), *lines])
