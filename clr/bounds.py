@@ -28,7 +28,8 @@ UNTOLD = (float("nan"), float("nan"))
 class Bounds:
     """The bounds that range tests propose, how sure they are, and why.
 
-    base_lr, max_lr: learning rates; NaN where they cannot be told.  base_ci, max_ci: 95 % intervals, (low, high).
+    base_lr, max_lr: learning rates; NaN where they cannot be told.  base_ci, max_ci: 95 % intervals, (low, high);
+        base_ci begins at 0 where most curves rise by their first evaluation, and then ends at base_lr if all do.
     verdict: what was seen, how sure it is and what to do, in sentences.
     curve: lr, mean of the metric, low and high (95 % of the mean over seeds, while all go on; with one curve 95 % of
         its noise), smooth, n (curves that came so far).  seeds: how many curves.
@@ -79,8 +80,9 @@ def suggest_bounds(tests: Any) -> Bounds:
     else:
         base, top = (_mean([getattr(r, name) for r in agreeing], len(curves)) for name in PLACES)
     (base_lr, base_ci), (max_lr, max_ci) = (_rates(told, curves[0].log) for told in (base, top))
-    if np.isfinite(base_lr) and all(reading.at_once for reading in agreeing):
-        base_ci = (0.0, base_lr)  # how far below the first evaluation the rise begins is not seen
+    at_once = [reading.at_once for reading in agreeing]
+    if np.isfinite(base_lr) and 2 * sum(at_once) > len(at_once):  # how far below the first evaluation is not seen
+        base_ci = (0.0, base_lr if all(at_once) else base_ci[1])
     words = _verdict(seen, readings, curves, base_lr, base_ci, max_lr, max_ci, held_out)
     return Bounds(base_lr, max_lr, base_ci, max_ci, words, _mean_curve(frames, curves), len(curves), spacing)
 
@@ -222,13 +224,14 @@ def _verdict(
     n, agree, diverged = len(curves), sum(r.seen == seen for r in readings), sum(c.diverged for c in curves)
     words = []
     for name, rate, (low, high) in (("base_lr", base_lr, base_ci), ("max_lr", max_lr, max_ci)):
-        words += [f"{name} {rate:.3g} (95 %: {low:.3g} to {high:.3g})."] if np.isfinite(rate) else []
+        known = f"at most {rate:.3g}" if low == 0 and high == rate else f"{rate:.3g} (95 %: {low:.3g} to {high:.3g})"
+        words += [f"{name} {known}."] if np.isfinite(rate) else []
     words.append(_SEEN[seen])
     if agree < n:
         words.append(f"Only {agree} of {n} curves show this; the bounds are theirs where they are the majority.")
     if np.isfinite(base_lr) and (early := sum(r.at_once for r in readings if r.seen == seen)):
         words.append(
-            "The rise begins at the first evaluation or before: base_lr is its rate, at most."
+            "The rise begins at the first evaluation or before, whose rate base_lr is."
             if early == agree
             else f"In {early} of {agree} curves the rise begins at the first evaluation or before, and base_lr with it."
         )

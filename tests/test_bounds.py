@@ -296,10 +296,14 @@ def test_a_rise_before_the_first_evaluation_leaves_the_lower_bound_open():
     curves = pd.concat([pd.DataFrame({"lr": lr, "metric": early, "seed": seed}) for seed in range(3)])
     bounds = suggest_bounds(pd.concat([curves, pd.DataFrame({"lr": np.nan, "metric": 0.0, "seed": [0, 1, 2]})]))
     assert bounds.base_ci == (0.0, bounds.base_lr) and bounds.base_lr == pytest.approx(0.1)
-    assert "base_lr is its rate, at most" in bounds.verdict
+    assert "base_lr at most 0.1. " in bounds.verdict and "or before, whose rate base_lr is" in bounds.verdict
     late = curves[curves["seed"] == 2].assign(metric=np.clip(lr - 0.3, 0, 0.3))
-    bounds = suggest_bounds(pd.concat([curves[curves["seed"] < 2], late]))
-    assert "In 2 of 3 curves the rise begins at the first evaluation or before" in bounds.verdict
+    most = suggest_bounds(pd.concat([curves[curves["seed"] < 2], late]))
+    assert "In 2 of 3 curves the rise begins at the first evaluation or before" in most.verdict
+    assert most.base_ci[0] == 0 and most.base_ci[1] > most.base_lr
+    some = suggest_bounds(pd.concat([curves[curves["seed"] < 1], *(late.assign(seed=seed) for seed in range(1, 5))]))
+    assert "In 1 of 5 curves the rise begins at the first evaluation or before" in some.verdict
+    assert 0 < some.base_ci[0] < some.base_lr
 
 
 def test_curves_without_a_seed_are_not_left_out():

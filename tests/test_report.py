@@ -52,7 +52,17 @@ def test_claim_of_several_seeds_pairs_them():
     assert f"at **80.00 % ({low:.2f} to {high:.2f})**" in claim
     assert "the difference is +4.10 points (95 % interval +4.10 to +4.10, 3 pairs)" in claim
     low, high = results.interval([8000, 8000, 4000])
-    assert f"in the mean (95 % interval {low:,.0f} to {high:,.0f}; 4,000 to 8,000), in 3 of 3 runs" in claim
+    assert "first reach the fixed schedule's mean after 4,000 to 8,000 updates, in 3 of 3 runs (mean 6,667, 95 % " in claim
+    assert f"interval {low:,.0f} to {high:,.0f}, that accuracy taken as exact)." in claim
+
+
+def test_claim_says_how_many_runs_fall_below_again():
+    save("fixed", 0, {70_000: 0.75})
+    for seed, (second, third) in enumerate([(0.74, 0.77), (0.76, 0.77), (0.76, 0.74)]):
+        save("triangular", seed, {4000: 0.76, 6000: 0.5, 8000: second, 12_000: third})  # 6,000: no end of a cycle
+    save("triangular", 3, {4000: 0.7, 8000: 0.71, 12_000: 0.72})
+    assert "in 3 of 4 runs" in report.claim()
+    assert "; 2 of them are below it again at a later end." in report.claim()
 
 
 def test_claim_says_when_the_fixed_schedule_is_never_reached():
