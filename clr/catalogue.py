@@ -119,6 +119,15 @@ CONTROLS = Experiment(
     },
 )
 
+HEADLINE_CONTROLS = Experiment(
+    "headline-controls",
+    "Is it the headline's cycles, or their higher rate?",
+    {  # the cycles' mean rate, dropped at the fixed schedule's shares of the length; and a line from their highest
+        "fixed-32k": replace(_UNIT, policy=_dropped(0.00625, 27_500, 30_000), iterations=32_000),
+        "linear-32k": replace(_UNIT, policy=Decay(0.0, 0.01, 32_000), iterations=32_000),
+    },
+)
+
 # One budget for all; bounds as in Table 1.
 _POLICIES = {
     "fixed": _FIXED_25K.policy,
@@ -207,6 +216,7 @@ ADAPTIVE = Experiment(  # drops and stages, step sizes and momenta are not in th
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
-        HEADLINE, RANGE_TEST, PAPER_TABLE_1, CONTROLS, MULTS, MOMENTUM_FORM, INIT, SIGMOID_BN, ADAPTIVE,
+        HEADLINE, RANGE_TEST, PAPER_TABLE_1, CONTROLS, HEADLINE_CONTROLS, MULTS, MOMENTUM_FORM, INIT, SIGMOID_BN,
+        ADAPTIVE,
     )
 }  # fmt: skip

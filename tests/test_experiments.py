@@ -81,6 +81,16 @@ def test_controls_differ_from_the_papers_run_in_one_thing_each():
     assert ends["one-cycle-25k"] < 0.00001 < controls["one-cycle-25k"].policy(11_250) == 0.005
 
 
+def test_the_headlines_controls_differ_from_it_in_the_policy_alone():
+    cycling = EXPERIMENTS["headline"].arms["triangular"]
+    rates = cycling.policy(np.arange(32_000))
+    for config in EXPERIMENTS["headline-controls"].arms.values():
+        assert dataclasses.replace(config, policy=cycling.policy, iterations=cycling.iterations) == cycling
+    fixed, linear = (EXPERIMENTS["headline-controls"].arms[name].policy for name in ("fixed-32k", "linear-32k"))
+    assert fixed(0) == pytest.approx(rates.mean()) and fixed(31_999) == pytest.approx(fixed(0) / 100)
+    assert linear(0) == rates.max() and linear(31_999) == pytest.approx(0.01 / 32_000)
+
+
 def test_what_was_reported_is_said_of_arms_that_are_there_and_evaluated_then():
     told = 0
     for experiment in EXPERIMENTS.values():
