@@ -67,9 +67,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _found(scale: str) -> list[tuple[str, Path]]:
     """Return (data set, results folder) for each data set with results at this scale."""
-    roots = [experiments.results_folder(name, scale) for name in ("cifar10", "cifar10-jpeg", "synthetic")]
-    pairs = zip(("cifar10", "cifar10-jpeg", "synthetic"), roots, strict=True)
-    return [(name, root) for name, root in pairs if (root / name).is_dir()]
+    roots = {name: experiments.results_folder(name, scale) for name in ("cifar10", "cifar10-jpeg", "synthetic")}
+    return [(name, root) for name, root in roots.items() if (root / name).is_dir()]
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -87,8 +86,11 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    for dataset, root in _found(options.scale):
+    found = _found(options.scale)
+    for dataset, root in found:
         print(tables.runs_table(root, dataset).to_string(index=False))
+    if not found:
+        print(f"nothing has finished at scale {options.scale}")
 
 
 def _main(options: argparse.Namespace) -> None:
@@ -122,11 +124,16 @@ def _find_data() -> data.Cifar10:
 
 
 def _execute_notebooks(home: Path, output: Path) -> list[Path]:
-    """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/."""
+    """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/.
+
+    Data they find where they would have found it from here.
+    """
     sources = sorted((paths.home() / "notebooks").glob("*.ipynb"))
     output.mkdir(parents=True, exist_ok=True)
     nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
-    environment = os.environ | {"CLR_HOME": str(home)}
+    pictures = os.environ.get("CLR_DATA") or str(paths.home() / "data")
+    pictures = pictures if pictures == "synthetic" else os.path.abspath(pictures)  # a kernel starts in another folder
+    environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": pictures}
     for source in sources:
         print(f"Executing {source.name}", flush=True)
         command = [*nbconvert, "--output-dir", str(output), str(source)]

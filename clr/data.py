@@ -8,8 +8,8 @@ is refused.
 """
 
 import hashlib
-import math
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ __all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "s
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training pictures: R, G, B
+TIMEOUT = 10  # seconds to connect
 PER_CLASS = {"train": 5_000, "test": 1_000}
 
 
@@ -34,7 +35,7 @@ class NothingThereError(FileNotFoundError):
     """There is no CIFAR-10 at all; a part of it missing is another matter."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Pictures and their classes.
 
@@ -68,7 +69,7 @@ class Split:
             object.__setattr__(self, name, torch.from_numpy(array))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cifar10:
     """A data set of CIFAR-10's shape: its two splits, its name, and the sha256 by which a result names it."""
 
@@ -115,7 +116,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     if root is None and os.environ.get("CLR_DATA") == "synthetic":
         return synthetic_cifar10()
     usual = os.environ.get("CLR_DATA") or paths.home() / "data"
-    folder = checks.path("root", usual if root is None else root)
+    folder = checks.path("root", usual if root is None else root).absolute()
     if (folder / "data_batch_1").exists():
         return _load_batches(folder.parent)
     if (folder / "cifar-10-batches-py").is_dir():
@@ -183,25 +184,23 @@ def _bytes_of(splits: Iterable[Split]) -> Iterable[memoryview]:
     return (tensor.numpy().data.cast("B") for split in splits for tensor in (split.images, split.labels))
 
 
-def download_cifar10(root: str | os.PathLike[str] | None = None, timeout: float = 10.0) -> Path:
+def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
     """Download and unpack the original CIFAR-10 (170 MB) into `root` (default `data/`); return that folder.
 
     An interrupted download goes on where it stopped when run again; what is already there is not fetched again.
-    The archive's md5, its address and the unpacking are torchvision's. `timeout`: seconds to connect.
+    The archive's md5, its address and the unpacking are torchvision's.
     """
     folder = checks.path("root", paths.home() / "data" if root is None else root)
-    if not 0 < checks.number("timeout", timeout) < math.inf:
-        raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
     CIFAR10 = _torchvision_cifar10()
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
     if not archive.exists():
-        _fetch(CIFAR10.url, archive, CIFAR10.tgz_md5, timeout)
+        _fetch(CIFAR10.url, archive, CIFAR10.tgz_md5)
     CIFAR10(str(folder), download=True)  # checks the archive and unpacks it
     return folder
 
 
-def _fetch(url: str, target: Path, md5: str, timeout: float) -> None:
+def _fetch(url: str, target: Path, md5: str) -> None:
     """Fetch `url`, from where an earlier try stopped, under a temporary name until it is whole."""
     from tqdm.auto import tqdm
 
@@ -211,7 +210,13 @@ def _fetch(url: str, target: Path, md5: str, timeout: float) -> None:
         return
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urllib.request.urlopen(request, timeout=timeout) as response:
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing comes after what is there: it is longer than the archive, and not of it
+            part.unlink()
+        raise
+    with response:
         if response.status != 206:  # the server starts from the beginning
             done = 0
         if "Content-Length" not in response.headers:

@@ -51,8 +51,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     """Draw test accuracy against iteration, whole curves: an arm's mean over its seeds, and its 95 % band.
 
     Args:
-        frame: of one data set, as `clr.results.read` returns it; the legend says each arm's n. Where a run ended early,
-            the mean goes on over the others.
+        frame: of one experiment on one data set, as `clr.results.read` returns it; the legend says each arm's n. Where
+            a run ended early, the mean goes on over the others.
         cycles: for a cyclical arm the updates in a cycle; its cycles' ends are marked.
     """
     _check_axes(ax)
@@ -60,6 +60,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     cycles = {arm: checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if frame["dataset"].nunique() > 1:
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
+    if "experiment" in frame and frame["experiment"].nunique() > 1:
+        raise ValueError(f"frame must hold one experiment, got {', '.join(frame['experiment'].unique())}")
     palette = sns.color_palette("colorblind")
     for i, (arm, runs) in enumerate(frame.groupby("arm")):
         colour, line = palette[i % len(palette)], "--" if i >= len(palette) else "-"
@@ -79,16 +81,20 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     return ax
 
 
-def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, last: int = 2) -> Sequence[Axes]:
-    """Draw one arm's accuracy above its learning rate, over its last whole cycles.
+def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequence[Axes]:
+    """Draw one arm's accuracy above its learning rate, over its last two whole cycles.
 
     Args:
         axes: two, which share their x axis: accuracy goes on the first, the rate on the second.
         frame: one arm on one data set, as `clr.results.read` returns it.
-        cycle: updates in a cycle.  last: how many cycles.
+        cycle: updates in a cycle.
     """
-    end = frame["iteration"].max() // cycle * cycle
-    part = frame[(frame["iteration"] >= end - last * cycle) & (frame["iteration"] <= end)]
+    checks.columns("frame", frame, ("iteration", "lr", "test_accuracy"))
+    end = frame["iteration"].max() // checks.count("cycle", cycle) * cycle
+    if not end > 0:
+        raise ValueError(f"frame must reach the end of a cycle of {cycle}, got {frame['iteration'].max()} updates")
+    start = max(0, end - 2 * cycle)
+    part = frame[(frame["iteration"] >= start) & (frame["iteration"] <= end)]
     blue, orange, *_ = sns.color_palette("colorblind")
     by_iteration = part.groupby("iteration")
     mean, rate = by_iteration["test_accuracy"].mean(), by_iteration["lr"].first()
@@ -98,8 +104,8 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, last: int 
     axes[0].plot(mean.index, mean, "o-", color=blue, markersize=4, label=f"n = {by_iteration.size().max()}")
     axes[1].plot(rate.index, rate, "o-", color=orange, markersize=4)
     for ax in axes:
-        for start in range(end - last * cycle, end + 1, cycle):
-            ax.axvline(start, color="0.6", linewidth=0.8, linestyle=":")
+        for bound in range(start, end + 1, cycle):
+            ax.axvline(bound, color="0.6", linewidth=0.8, linestyle=":")
     axes[0].set(ylabel="test accuracy")
     axes[0].legend(loc="lower right")
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -114,6 +120,10 @@ def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
     Args:
         arms: of one data set, as `clr.tables.all_arms` returns them.
     """
+    _check_axes(ax)
+    checks.columns(
+        "arms", arms, ("experiment", "arm", "iterations", "accuracy", "low", "high", "n", "source", "reported")
+    )
     blue, *others = sns.color_palette("colorblind")
     looks = dict(zip(arms["source"].dropna().unique(), zip("Ds^", others, strict=False), strict=False))
     places, labels, y = [], [], 0.0

@@ -98,32 +98,16 @@ class CaffeSGD(Optimizer):
         return state["velocity"]
 
 
-def _adam(groups: Any, lr: float, momentum: float) -> Optimizer:
-    return torch.optim.Adam(groups, lr, betas=(momentum, 0.999))
-
-
-def _rmsprop(groups: Any, lr: float, momentum: float) -> Optimizer:
-    return torch.optim.RMSprop(groups, lr, alpha=0.99)
-
-
-def _adagrad(groups: Any, lr: float, momentum: float) -> Optimizer:
-    return torch.optim.Adagrad(groups, lr, eps=1e-8)
-
-
-def _adadelta(groups: Any, lr: float, momentum: float) -> Optimizer:
-    return torch.optim.Adadelta(groups, lr, rho=momentum, eps=1e-6)
-
-
 # By name, each called with (groups, lr, momentum). The constants are the defaults of caffe.proto, AdaDelta's eps that
 # of Caffe's own example; its decay is Caffe's `momentum`.
 SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "CaffeSGD": CaffeSGD,
     "Nesterov": partial(CaffeSGD, nesterov=True),
     "SGD": torch.optim.SGD,
-    "Adam": _adam,
-    "RMSprop": _rmsprop,
-    "AdaGrad": _adagrad,
-    "AdaDelta": _adadelta,
+    "Adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr, betas=(momentum, 0.999)),
+    "RMSprop": lambda groups, lr, momentum: torch.optim.RMSprop(groups, lr, alpha=0.99),
+    "AdaGrad": lambda groups, lr, momentum: torch.optim.Adagrad(groups, lr, eps=1e-8),
+    "AdaDelta": lambda groups, lr, momentum: torch.optim.Adadelta(groups, lr, rho=momentum, eps=1e-6),
 }
 WITHOUT_MOMENTUM = ("RMSprop", "AdaGrad")
 

@@ -34,7 +34,8 @@ class RangeTest:
     frame: one row an evaluation: iteration (updates made), lr (of the last of them), metric, train_loss (mean over the
         updates since the row before). The first row is the model before any update: iteration 0, lr and loss NaN.
     spacing: "linear" or "exponential".  multipliers: of the rate, group by group.
-    diverged: the curve ended early, or would have.  held_out: whether no batch was both trained on and evaluated on.
+    diverged: at the last evaluation, where the curve then ends unless it was told to go on.  held_out: whether no batch
+        was both trained on and evaluated on, as far as the loaders tell.
     """
 
     frame: pd.DataFrame
@@ -128,14 +129,20 @@ def lr_range_test(
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
     every = max(1, ramp.iterations // 100) if eval_every is None else checks.count("eval_every", eval_every)
-    if eval_batches is not None:
-        checks.count("eval_batches", eval_batches)
-    _check(model, optimizer, train_loader, val_loader)
-    _check_options(metric, forward, autocast, scaler, seed)
-    checks.function("loss_fn", loss_fn)
-    for name, value in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
-        checks.flag(name, value)
-    trainer = Trainer(model, optimizer, loss_fn, forward or pair, metric or accuracy, autocast, scaler)
+    eval_batches = None if eval_batches is None else checks.count("eval_batches", eval_batches)
+    accumulate, seed = checks.count("accumulate", accumulate), None if seed is None else checks.seed("seed", seed)
+    _check_trained(model, optimizer)
+    _check_loaders(train_loader, val_loader)
+    metric, forward = accuracy if metric is None else metric, pair if forward is None else forward
+    for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
+        checks.function(name, value)
+    for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
+        checks.flag(name, flag)
+    if autocast is not None and not isinstance(autocast, torch.dtype):
+        raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
+    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
+    trainer = Trainer(model, optimizer, loss_fn, forward, metric, autocast, scaler)
     loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
     losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
     keepers = [optimizer] if scaler is None else [optimizer, scaler]
@@ -145,12 +152,12 @@ def lr_range_test(
             seed_all(seed, loaders)
         if not model.training:
             model.train()
-        batches = EndlessBatches(train_loader, checks.count("accumulate", accumulate))
+        batches = EndlessBatches(train_loader, accumulate)
         held_out = _held_out(batches, val_loader, eval_batches)
         rates = ramp(np.arange(ramp.iterations)).tolist()
         rows = _rows(trainer, batches, held_out, rates, every, stop_when_diverged, progress)
     frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
-    overlap = val_loader is None and batches.passes > 1
+    overlap = val_loader is train_loader or (val_loader is None and batches.passes > 1)
     return RangeTest(frame, spacing, trainer.multipliers, _diverged(rows), not overlap, seed)
 
 
@@ -187,7 +194,7 @@ def _diverged(rows: Sequence[tuple[int, float, float, float]]) -> bool:
 def _held_out(batches: EndlessBatches, val_loader: Iterable[Any] | None, count: int | None) -> Iterable[Any]:
     """Return what to evaluate on: all of val_loader, its first batches, or the training loader's first."""
     if val_loader is not None:
-        with random_restored():
+        with random_restored(val_loader):
             return val_loader if count is None else list(islice(val_loader, count))
     if count is None:
         try:
@@ -200,11 +207,13 @@ def _held_out(batches: EndlessBatches, val_loader: Iterable[Any] | None, count: 
     return first
 
 
-def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) -> None:
-    for name, loader in zip(("train_loader", "val_loader"), loaders, strict=True):
-        optional = name == "val_loader" and loader is None
-        if not optional and (not isinstance(loader, Iterable) or isinstance(loader, Iterator)):
+def _check_loaders(train_loader: Any, val_loader: Any) -> None:
+    for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
+        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise TypeError(f"{name} must be an iterable that can be gone through again, got {loader!r}")
+
+
+def _check_trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"model and optimizer must be torch's, got {type(model)} and {type(optimizer)}")
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
@@ -212,15 +221,3 @@ def _check(model: nn.Module, optimizer: torch.optim.Optimizer, *loaders: Any) ->
         raise ValueError("model must have parameters that require gradients, got none")
     if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("optimizer must hold parameters of the model, got one that holds none of them")
-
-
-def _check_options(metric: Any, forward: Any, autocast: Any, scaler: Any, seed: Any) -> None:
-    for name, value in {"metric": metric, "forward": forward}.items():
-        if value is not None:
-            checks.function(name, value)
-    if autocast is not None and not isinstance(autocast, torch.dtype):
-        raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
-    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
-    if seed is not None:
-        checks.seed("seed", seed)

@@ -6,17 +6,19 @@
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from clr import paths, results
 from clr.bounds import suggest_bounds
-from clr.catalogue import BY_EYE, EXPERIMENTS, PORT
-from clr.tables import accuracy, differences, experiment_table, markdown_table
+from clr.catalogue import BY_EYE, EXPERIMENTS
+from clr.results import markdown_table
+from clr.tables import accuracy, differences, experiment_table
 
 __all__ = ["BLOCKS", "renew", "write"]
+
+ARMS = EXPERIMENTS["headline"].arms
 
 
 def _headline(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -89,16 +91,15 @@ def _falls_again(run: pd.DataFrame, target: float) -> bool:
 
 
 def _cycle() -> int:
-    return 2 * _policy("triangular")["step_size"]
+    return 2 * ARMS["triangular"].policy.step_size  # type: ignore[attr-defined]
 
 
 def fixed_schedule() -> str:
     """Return Table 1: the fixed schedule of the catalogue, which the tests hold the results to."""
-    stages = _policy("fixed")["stages"]
-    iterations = _config("fixed")["iterations"]
-    ends = [start for start, _ in stages[1:]] + [iterations]
+    stages: Any = ARMS["fixed"].policy.stages  # type: ignore[attr-defined]
+    ends = [start for start, _ in stages[1:]] + [ARMS["fixed"].iterations]
     rows = [
-        {"iterations": f"{start:,} to {end:,}", "learning rate": f"{policy['lr']:.5f}".rstrip("0")}
+        {"iterations": f"{start:,} to {end:,}", "learning rate": f"{policy.lr:.5f}".rstrip("0")}
         for (start, policy), end in zip(stages, ends, strict=True)
     ]
     return markdown_table(pd.DataFrame(rows))
@@ -106,20 +107,12 @@ def fixed_schedule() -> str:
 
 def clr_schedule() -> str:
     """Return Table 2: the cyclical schedule, likewise."""
-    policy = _policy("triangular")
+    policy: Any = ARMS["triangular"].policy
     row = {
-        "policy": policy["policy"], "base_lr": policy["base_lr"], "max_lr": policy["max_lr"],
-        "step size": f"{policy['step_size']:,}", "iterations": f"{_config('triangular')['iterations']:,}",
+        "policy": type(policy).__name__, "base_lr": policy.base_lr, "max_lr": policy.max_lr,
+        "step size": f"{policy.step_size:,}", "iterations": f"{ARMS['triangular'].iterations:,}",
     }  # fmt: skip
     return markdown_table(pd.DataFrame([row]))
-
-
-def _config(arm: str) -> dict[str, Any]:
-    return EXPERIMENTS["headline"].arms[arm].to_dict()
-
-
-def _policy(arm: str) -> dict[str, Any]:
-    return _config(arm)["policy"]
 
 
 def fixed_against_clr() -> str:
@@ -127,7 +120,7 @@ def fixed_against_clr() -> str:
     rows = []
     for dataset in _datasets():
         frame = results.read(dataset=dataset, experiment="headline")
-        for (arm, iterations), reported in EXPERIMENTS["headline"].reported[PORT].items():
+        for (arm, iterations), reported in EXPERIMENTS["headline"].reported.items():
             for row in results.summarise(frame[frame["arm"] == arm], iterations).itertuples():
                 rows.append([dataset, arm, f"{iterations:,}", accuracy(row), row.n, f"{100 * reported:.1f} %"])
     columns = ["data set", "policy", "updates", "accuracy (95 % interval)", "n", "earlier port, `cifar10`, n = 5"]
@@ -212,7 +205,7 @@ def renew(text: str) -> str:
     return text
 
 
-def write(readme: Path | None = None) -> None:
+def write() -> None:
     """Renew README.md."""
-    path = readme or paths.home() / "README.md"
+    path = paths.home() / "README.md"
     path.write_text(renew(path.read_text()))

@@ -2,11 +2,13 @@
 
 `restored(...)` notes everything on entry and puts it back on exit, also after an exception or Ctrl-C. The same
 objects come back with the same contents, so that what refers to them (a scheduler, a captured graph) goes on as if
-nothing had been. What lies inside a data set, or with the workers of a loader, is theirs and is not looked into;
-but workers that are already there are left alone, and others are used meanwhile.
+nothing had been: tensors, numpy arrays, Python's collections, sources of randomness, and optimizers that wrap another.
+What lies inside a data set, or with the workers of a loader, is theirs and is not looked into; but workers that are
+already there are left alone, and others are used meanwhile.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +22,8 @@ __all__ = ["random_restored", "restored", "seed_all"]
 
 Restore = Callable[[], Any]
 RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+WRAPPED = (torch.optim.Optimizer, torch.amp.GradScaler)  # by an optimizer such as SAM or Accelerate's
+KINDS = (Tensor, np.ndarray, dict, list, tuple, set, deque, *RANDOM, *WRAPPED)
 
 
 @contextmanager
@@ -51,12 +55,18 @@ def _kept(value: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
         return memo[id(value)][1]
     if isinstance(value, Tensor):
         restore = _kept_tensor(value)
+    elif isinstance(value, np.ndarray):
+        restore = _kept_array(value)
     elif isinstance(value, dict):
         restore = _kept_dict(value, memo)
-    elif isinstance(value, list):
+    elif isinstance(value, (list, deque)):
         restore = _kept_list(value, memo)
+    elif isinstance(value, (set, tuple)):
+        restore = _kept_members(value, memo)
     elif isinstance(value, RANDOM):
         restore = _kept_random(value)
+    elif isinstance(value, WRAPPED):
+        restore = _kept_object(value, memo)
     else:
         return lambda: value
     memo[id(value)] = value, restore  # holds the value too, so that its id stays its own
@@ -90,15 +100,51 @@ def _kept_dict(values: dict, memo: dict[int, tuple[Any, Restore]]) -> Restore:
     return restore
 
 
-def _kept_list(values: list, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    before = values[:]
-    restores = [_kept(value, memo) for value in values if isinstance(value, (Tensor, dict, list, *RANDOM))]
+def _kept_list(values: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
+    before = list(values)
+    members = _kept_members(values, memo)
 
-    def restore() -> list:
+    def restore() -> Any:
+        members()
+        values.clear()
+        values.extend(before)
+        return values
+
+    return restore
+
+
+def _kept_members(values: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
+    before = set(values) if isinstance(values, set) else None
+    restores = [_kept(value, memo) for value in values if isinstance(value, KINDS)]
+
+    def restore() -> Any:
         for part in restores:
             part()
-        values[:] = before
+        if before is not None and values != before:
+            values.clear()
+            values.update(before)
         return values
+
+    return restore
+
+
+def _kept_object(value: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
+    attributes = _kept(vars(value), memo)
+
+    def restore() -> Any:
+        attributes()
+        return value
+
+    return restore
+
+
+def _kept_array(array: np.ndarray) -> Restore:
+    copy = array.copy()
+
+    def restore() -> np.ndarray:
+        if array.flags.writeable:
+            np.copyto(array, copy)
+        return array
 
     return restore
 
@@ -126,8 +172,9 @@ def _kept_loader(loader: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
     for part in _parts(loader):
         attributes = vars(part)
         before = dict(attributes)
-        kinds = (Tensor, dict, list, *RANDOM) if isinstance(part, Sampler) else RANDOM
-        restores += [_kept(value, memo) for value in before.values() if isinstance(value, kinds)]
+        kinds = KINDS if isinstance(part, Sampler) else RANDOM
+        drawn_by = {name: value for name, value in before.items() if name not in ("dataset", "data_source")}
+        restores += [_kept(value, memo) for value in drawn_by.values() if isinstance(value, kinds)]
         restores.append(_kept_attributes(attributes, before))
         if before.get("_iterator") is not None:
             part._iterator = None  # workers that are kept between epochs: their random states are out of reach
@@ -159,14 +206,17 @@ def _parts(loader: Any) -> list[Any]:
 
 
 @contextmanager
-def random_restored() -> Iterator[None]:
-    """Put the random states of Python, numpy, torch and its devices back."""
+def random_restored(*loaders: Any) -> Iterator[None]:
+    """Put the random states of Python, numpy, torch and its devices back, and those that the loaders own."""
+    owned = [_kept_random(source) for source in _sources(loaders)]
     python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield
     finally:
+        for restore in owned:
+            restore()
         random.setstate(python)
         np.random.set_state(legacy)
         torch.set_rng_state(cpu)
@@ -180,13 +230,21 @@ def seed_all(seed: int, loaders: Iterable[Any]) -> None:
     """Seed Python, numpy, torch and its devices, and the sources of randomness that the loaders own."""
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
-    for loader in loaders:
-        for part in _parts(loader):
-            for source in vars(part).values():
-                if isinstance(source, torch.Generator):
-                    source.manual_seed(seed)
-                elif isinstance(source, (random.Random, np.random.RandomState)):
-                    source.seed(seed)
-                elif isinstance(source, np.random.Generator):
-                    source.bit_generator.state = type(source.bit_generator)(seed).state
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would note it for devices that are not yet in use
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+    for source in _sources(loaders):
+        if isinstance(source, torch.Generator):
+            source.manual_seed(seed)
+        elif isinstance(source, np.random.Generator):
+            source.bit_generator.state = type(source.bit_generator)(seed).state
+        else:
+            source.seed(seed)
+
+
+def _sources(loaders: Iterable[Any]) -> list[Any]:
+    """Return the sources of randomness that loaders, their samplers and their data sets own."""
+    parts = [part for loader in loaders for part in _parts(loader)]
+    return [value for part in parts for value in vars(part).values() if isinstance(value, RANDOM)]

@@ -8,6 +8,7 @@ The row of iteration n is what the net does after exactly n updates; its lr is t
 train_loss the mean over the updates since the row before. Files are written whole or not at all, and only by code.
 """
 
+import glob
 import hashlib
 import io
 import json
@@ -24,12 +25,13 @@ from scipy import stats
 from clr import checks, paths
 
 __all__ = [
-    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "read", "records", "save",
-    "summarise",
+    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
+    "records", "save", "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
-KEYS = ("dataset", "experiment", "arm", "seed")
+ARM = ["dataset", "experiment", "arm"]
+KEYS = [*ARM, "seed"]
 COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -121,11 +123,10 @@ def read(
 ) -> pd.DataFrame:
     """Read all finished runs as one tidy frame: dataset, experiment, arm, seed, then the CSV's columns."""
     frames = [rows.assign(**where) for where, rows, _ in _finished(results_dir, dataset, experiment)]
-    keys = ["dataset", "experiment", "arm", "seed"]
     if not frames:
-        return pd.DataFrame(columns=[*keys, *COLUMNS])
-    frame = pd.concat(frames, ignore_index=True)[[*keys, *COLUMNS]]
-    return frame.sort_values([*keys, "iteration"], ignore_index=True)
+        return pd.DataFrame(columns=[*KEYS, *COLUMNS])
+    frame = pd.concat(frames, ignore_index=True)[[*KEYS, *COLUMNS]]
+    return frame.sort_values([*KEYS, "iteration"], ignore_index=True)
 
 
 def records(
@@ -134,7 +135,7 @@ def records(
     """Read what every finished run was and how it came: one row a run, nested fields as "config.iterations"."""
     finished = _finished(results_dir, dataset, experiment)
     rows = [where | pd.json_normalize(record).iloc[0].to_dict() for where, _, record in finished]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "experiment", "arm", "seed"])
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=KEYS)
 
 
 def _finished(
@@ -142,14 +143,15 @@ def _finished(
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]]:
     """Give each finished run: where it lies (dataset, experiment, arm, seed), its rows and its record."""
     root = paths.home() / "results" if results_dir is None else checks.path("results_dir", results_dir)
-    for path in sorted(root.glob(f"{dataset or '*'}/{experiment or '*'}/*/seed-*.json")):
+    folders = "/".join(glob.escape(name) if name else "*" for name in (dataset, experiment))
+    for path in sorted(root.glob(f"{folders}/*/seed-*.json")):
         seed = path.stem.removeprefix("seed-")
         if not re.fullmatch("0|[1-9][0-9]*", seed):
             raise ResultError(f"{path} must be named seed-<k>.json; keep copies elsewhere")
         if (found := load(path.parent, int(seed))) is None:
             continue  # begun anew since it was listed
         rows, record = found
-        where = dict(zip(("dataset", "experiment", "arm"), path.parent.parts[-3:], strict=True)) | {"seed": int(seed)}
+        where = dict(zip(ARM, path.parent.parts[-3:], strict=True)) | {"seed": int(seed)}
         _check_place(path, "config.seed", record["config"].get("seed"), where["seed"])
         _check_place(path, "data.name", record["data"].get("name"), where["dataset"])
         yield where, rows, record
@@ -164,14 +166,12 @@ def _check_place(path: Path, name: str, found: Any, place: Any) -> None:
 # Statistics. Seeds are the sample: every interval is a 95 % t interval over them, and says so by its n.
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the t interval of the mean; (nan, nan) for fewer than two values.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % t interval of the mean; (nan, nan) for fewer than two values.
 
     >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
     (0.725, 0.775)
     """
-    if not 0 < checks.number("level", level) < 1:
-        raise ValueError(f"level must be in (0, 1), got {level!r}")
     try:
         sample = np.asarray(values, float)
     except (TypeError, ValueError) as error:
@@ -180,15 +180,15 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
         raise ValueError(f"values must be a sequence of numbers, got {values!r}")
     if len(sample) < 2:
         return (float("nan"), float("nan"))
-    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample)
+    half = stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample)
     return float(sample.mean() - half), float(sample.mean() + half)
 
 
 def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
-    checks.columns("frame", frame, KEYS + COLUMNS[:1])
+    checks.columns("frame", frame, [*KEYS, "iteration"])
     if iteration is None:
-        return frame.loc[frame.groupby(["dataset", "experiment", "arm", "seed"])["iteration"].idxmax()]
+        return frame[frame["iteration"] == frame.groupby(KEYS)["iteration"].transform("max")]
     return frame[frame["iteration"] == checks.count("iteration", iteration)]
 
 
@@ -203,10 +203,10 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
     checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
     ends = at(frame)
     lost = ends[~np.isfinite((ends["train_loss"] + ends["test_loss"]).astype(float))]
-    lost = lost.groupby(["dataset", "experiment", "arm"]).size()
+    lost = lost.groupby(ARM).size()
     rows = [
         {
-            **dict(zip(("dataset", "experiment", "arm"), keys, strict=True)),
+            **dict(zip(ARM, keys, strict=True)),
             "iterations": int(runs["iteration"].max()),
             "accuracy": runs["test_accuracy"].mean(),
             **dict(zip(("low", "high"), interval(runs["test_accuracy"]), strict=True)),
@@ -214,10 +214,9 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             "n": len(runs),
             "diverged": int(lost.get(keys, 0)),
         }
-        for keys, runs in at(frame, iteration).groupby(["dataset", "experiment", "arm"])
+        for keys, runs in at(frame, iteration).groupby(ARM)
     ]
-    columns = ["dataset", "experiment", "arm", "iterations", "accuracy", "low", "high", "sd", "n", "diverged"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*ARM, "iterations", "accuracy", "low", "high", "sd", "n", "diverged"])
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
@@ -244,10 +243,23 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
         every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
             at its ends, where training would be stopped, and a lucky evaluation in between proves little.
     """
-    keys = [*KEYS]
-    checks.columns("frame", frame, (*keys, "iteration", "test_accuracy"))
+    checks.columns("frame", frame, (*KEYS, "iteration", "test_accuracy"))
     if not 0 <= checks.number("accuracy", accuracy) <= 1:
         raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
     seen = frame if every is None else frame[frame["iteration"] % checks.count("every", every) == 0]
-    reached = seen[seen["test_accuracy"] >= accuracy].groupby(keys)["iteration"].min()
-    return frame[keys].drop_duplicates().merge(reached.reset_index(), on=keys, how="left")
+    reached = seen[seen["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
+    return frame[KEYS].drop_duplicates().merge(reached.reset_index(), on=KEYS, how="left")
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Return a frame as a markdown table, every value as `str` has it.
+
+    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
+    | arm | n |
+    |---|---|
+    | fixed | 5 |
+    """
+    checks.columns("frame", frame, ())
+    rows = [frame.columns, *frame.itertuples(index=False)]
+    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

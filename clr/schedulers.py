@@ -59,7 +59,7 @@ class PolicyLR(LRScheduler):
             if not callable(value):
                 raise TypeError(f"{name} must be a policy or a callable of the iteration, got {value!r}")
         for group in optimizer.param_groups:
-            checks.rate("lr_mult", group.get("lr_mult", 1))
+            _multiplier(group)
             if momentum is not None and not group.keys() & {"momentum", "betas"}:
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
@@ -72,7 +72,7 @@ class PolicyLR(LRScheduler):
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        return [rate * group.get("lr_mult", 1) for group in self.optimizer.param_groups]
+        return [rate * _multiplier(group) for group in self.optimizer.param_groups]
 
     def _set_momentum(self, momentum: float) -> None:
         if momentum >= 1:
@@ -105,6 +105,11 @@ def unshare(groups: list[dict[str, Any]]) -> None:
         if isinstance(group["lr"], Tensor) and id(group["lr"]) in seen:
             group["lr"] = group["lr"].clone()
         seen.add(id(group["lr"]))
+
+
+def _multiplier(group: dict[str, Any]) -> float:
+    value = group.get("lr_mult", 1)
+    return value if type(value) in (int, float) and 0 <= value < math.inf else checks.rate("lr_mult", value)
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from clr import checks, policies, results
+from clr import policies, results
 from clr.catalogue import EXPERIMENTS
 
-__all__ = ["accuracy", "all_arms", "differences", "experiment_table", "markdown_table", "runs_table", "summaries"]
+__all__ = ["accuracy", "all_arms", "differences", "experiment_table", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
 CYCLICAL = [kind.__name__ for kind in policies._Cyclic.__subclasses__()]
@@ -64,12 +64,10 @@ def _last_multiple(iterations: pd.Series, cycle: int) -> set[int]:
     return {int(k) for k in iterations[iterations % cycle == 0].nlargest(1)}
 
 
-def _reported(name: str, arm: str) -> dict[int, tuple[str, float]]:
-    """Return what was reported of an arm, by the updates: source and accuracy."""
-    if name not in EXPERIMENTS:
-        return {}
-    told = EXPERIMENTS[name].reported.items()
-    return {k: (source, value) for source, values in told for (of, k), value in values.items() if of == arm}
+def _reported(name: str, arm: str) -> dict[int, float]:
+    """Return the accuracy that was reported of an arm, by the updates."""
+    told = EXPERIMENTS[name].reported if name in EXPERIMENTS else {}
+    return {k: value for (of, k), value in told.items() if of == arm}
 
 
 def all_arms(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
@@ -77,14 +75,15 @@ def all_arms(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
 
     Each has a source and a reported accuracy, None and NaN where there is none.
     """
-    rows = []
-    for name, experiment in EXPERIMENTS.items():
+    parts = []
+    for name in [name for name in EXPERIMENTS if name != "range-test"]:
         found = summaries(name, results_dir)
-        for arm in experiment.arms if name != "range-test" else ():
-            for row in found[(found["dataset"] == dataset) & (found["arm"] == arm)].to_dict("records"):
-                source, value = _reported(name, arm).get(row["iterations"], (None, float("nan")))
-                rows.append({**row, "source": source, "reported": value})
-    return pd.DataFrame(rows)
+        for arm in EXPERIMENTS[name].arms:
+            part, reported = found[(found["dataset"] == dataset) & (found["arm"] == arm)], _reported(name, arm)
+            values = part["iterations"].map(reported)
+            sources = [EXPERIMENTS[name].source if k in reported else None for k in part["iterations"]]
+            parts.append(part.assign(source=sources, reported=values.astype(float)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:
@@ -98,9 +97,9 @@ def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame
     for arm, config in EXPERIMENTS[name].arms.items():
         mine, reported = found[found["arm"] == arm], _reported(name, arm)
         for updates in sorted({*mine["iterations"], *reported} or {config.iterations}):
-            source, value = reported.get(updates, ("", None))
+            value = reported.get(updates)
             row = {"arm": arm, "updates": f"{updates:,}"}
-            row["reported"] = f"{100 * value:.1f} % ({source})" if value else ""
+            row["reported"] = f"{100 * value:.1f} % ({EXPERIMENTS[name].source})" if value else ""
             for dataset in datasets:
                 here = mine[(mine["dataset"] == dataset) & (mine["iterations"] == updates)]
                 row[dataset] = next((_ours(found, value) for found in here.itertuples()), "not yet run")
@@ -137,17 +136,3 @@ def _ours(row: Any, reported: float | None) -> str:
     points = f"{100 * (row.accuracy - reported):+.1f}"
     ends = f" ({100 * (row.low - reported):+.1f} to {100 * (row.high - reported):+.1f})" if several else ""
     return f"{text}: {points}{ends}"
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """Return a frame as a markdown table, every value as `str` has it.
-
-    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
-    | arm | n |
-    |---|---|
-    | fixed | 5 |
-    """
-    checks.columns("frame", frame, ())
-    rows = [frame.columns, *frame.itertuples(index=False)]
-    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

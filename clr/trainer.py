@@ -32,6 +32,8 @@ class Trainer:
         self.losses: list[Tensor] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self.steps_by_closure = closure is not None and closure.default is closure.empty  # LBFGS
+        if self.steps_by_closure and scaler is not None:
+            raise ValueError(f"scaler must be None for {type(optimizer).__name__}, whose step calls the model, got one")
 
     def update(self, rate: float, batches: Sequence[Any]) -> None:
         """Make one update with `rate`; nothing here waits for the device, but what the scaler does itself."""
@@ -93,7 +95,7 @@ class Trainer:
         """Return the metric in eval mode; modes and random states are as before, so training does not notice."""
         modes = [(module, module.training) for module in self.model.modules()]
         total, count = 0.0, 0
-        with random_restored():
+        with random_restored(batches):
             self.model.eval()
             for batch in batches:
                 with self._autocast():

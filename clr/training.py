@@ -252,10 +252,10 @@ def _resume(
                 raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
         difference = results.first_difference("checkpoint", state["identity"], identity)
+        if not difference:
+            net.load_state_dict(state["net"])
+            optimizer.load_state_dict(state["optimizer"])
+            return state["rows"], state["seconds"], dict(state["begun"])
     except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
         raise results.ResultError(f"{path} is damaged ({error}); delete it to begin anew") from error
-    if difference:
-        raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["rows"], state["seconds"], dict(state["begun"])
+    raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")

@@ -3,7 +3,6 @@
 One table: what is called, the error, and what its message must hold. And: nothing is loaded that could run code.
 """
 
-import inspect
 import io
 import re
 import tarfile
@@ -23,7 +22,7 @@ matplotlib.use("agg")
 from matplotlib.figure import Figure
 
 import clr
-from clr import data, experiments, figures, nets, policies, results, tables, training
+from clr import data, experiments, figures, nets, policies, results, training
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 WEIGHTS = [nn.Parameter(torch.zeros(2))]
@@ -35,6 +34,7 @@ TOY = data.Cifar10(SPLIT, SPLIT, "toy", "none")
 CONFIG = training.RunConfig("Cifar10Quick", clr.Fixed(0.1), 2, batch_size=2)
 ROW = {"iteration": 1, "lr": 0.1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.1}
 FRAME = pd.DataFrame([{"dataset": "toy", "experiment": "trial", "arm": "a", "seed": 0, **ROW}])
+TWO = pd.concat([FRAME, FRAME.assign(experiment="b")])
 CURVE = pd.DataFrame({"lr": np.linspace(0.01, 1, 20), "metric": np.linspace(0, 1, 20)})
 AX = Figure().subplots()
 
@@ -154,7 +154,6 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("synthetic_cifar10", lambda: clr.synthetic_cifar10(5, 5, None), ValueError, "seed must be an integer from 0"),
     ("synthetic_cifar10", lambda: clr.synthetic_cifar10(5, 5, -1), ValueError, "seed must be an integer from 0 to"),
     ("data", lambda: data.download_cifar10(5), TypeError, "root must be a path, got 5"),
-    ("data", lambda: data.download_cifar10(timeout=0), ValueError, "timeout must be a positive number of seconds, got"),
     ("data", lambda: data.Split(None, LABELS), TypeError, "images must be a tensor, got NoneType"),
     ("data", lambda: data.Split(PICTURES, LABELS.numpy()), TypeError, "labels must be a tensor, got ndarray"),
     ("data", lambda: data.Split(PICTURES, LABELS + 10), ValueError, "labels must be 0 to 9, got 10 to 10"),
@@ -233,7 +232,6 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("results", lambda: results.records(0.5), TypeError, "results_dir must be a path, got 0.5"),
     ("results", lambda: results.interval("abc"), TypeError, "values must be numbers, got 'abc'"),
     ("results", lambda: results.interval(0.5), ValueError, "values must be a sequence of numbers, got"),
-    ("results", lambda: results.interval([1, 2], 95), ValueError, "level must be in (0, 1), got 95"),
     ("results", lambda: results.at(None), TypeError, "frame must be a DataFrame, got None"),
     ("results", lambda: results.at(FRAME, "1"), TypeError, "iteration must be a positive integer, got '1'"),
     ("results", lambda: results.summarise(5), TypeError, "frame must be a DataFrame, got 5"),
@@ -242,7 +240,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("results", lambda: results.compare(without(FRAME, "seed"), FRAME), ValueError, "first must have the column"),
     ("results", lambda: results.iterations_to_accuracy(FRAME, 75), ValueError, "accuracy must be from 0 to 1, got 75"),
     ("results", lambda: results.iterations_to_accuracy(FRAME, 0.5, 0), ValueError, f"every {COUNT} 0"),
-    ("results", lambda: tables.markdown_table(["a"]), TypeError, "frame must be a DataFrame, got ['a']"),
+    ("results", lambda: results.markdown_table(["a"]), TypeError, "frame must be a DataFrame, got ['a']"),
     # figures
     ("figures", lambda: figures.draw_rates(None, {}, 5), TypeError, "ax must be matplotlib axes, got None"),
     ("figures", lambda: figures.draw_rates(AX, [clr.Fixed(1)], 5), TypeError, "policies must be a mapping of names to"),
@@ -251,6 +249,10 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("figures", lambda: figures.draw_accuracy(AX, None), TypeError, "frame must be a DataFrame, got None"),
     ("figures", lambda: figures.draw_accuracy(AX, without(FRAME, "arm")), ValueError, "frame must have the column"),
     ("figures", lambda: figures.draw_accuracy(AX, FRAME, {"a": 0}), ValueError, f"cycles['a'] {COUNT} 0"),
+    ("figures", lambda: figures.draw_accuracy(AX, TWO), ValueError, "frame must hold one experiment, got trial, b"),
+    ("figures", lambda: figures.draw_cycle([AX, AX], FRAME, 0), ValueError, f"cycle {COUNT} 0"),
+    ("figures", lambda: figures.draw_cycle([AX, AX], FRAME, 4000), ValueError, "frame must reach the end of a cycle"),
+    ("figures", lambda: figures.draw_forest(AX, FRAME), ValueError, "arms must have the column 'iterations', got"),
     ("figures", lambda: figures.draw_range_test(AX, CURVE), ValueError, "curve must have the column 'mean', got lr"),
     ("figures", lambda: figures.draw_range_test(AX, CURVE.assign(mean=1), spacing="log"), ValueError, "spacing must"),
 ]
@@ -265,9 +267,7 @@ def test_a_bad_call_names_its_argument_and_writes_nothing(monkeypatch, tmp_path,
     assert not list(tmp_path.rglob("*"))
 
 
-def test_the_table_has_a_hundred_rows_and_every_public_name_that_takes_arguments():
-    assert len(BAD) >= 100
-    assert len({inspect.getsource(row[1]) for row in BAD}) == len(BAD)
+def test_the_table_has_every_public_name_that_takes_arguments():
     assert {row[0] for row in BAD} == set(clr.__all__) - PLAIN
     for module in PLAIN:
         module = getattr(clr, module)

@@ -163,6 +163,9 @@ def server(tmp_path):
 
         def do_GET(self):
             start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            if start >= len(self.content):
+                self.send_error(416)
+                return
             body = self.content[start:]
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(body)))
@@ -187,9 +190,9 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     md5 = hashlib.md5(handler.content).hexdigest()
     handler.cut = 100_000
     with pytest.raises(ConnectionError, match="ended after 100000 of 256000 bytes; run again"):
-        data._fetch(url, tmp_path / "file", md5, timeout=5)
+        data._fetch(url, tmp_path / "file", md5)
     handler.cut = None
-    data._fetch(url, tmp_path / "file", md5, timeout=5)
+    data._fetch(url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == handler.content
     assert handler.sent == [100_000, 156_000]
 
@@ -197,14 +200,24 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
 def test_download_that_was_whole_but_not_renamed_is_taken(server, tmp_path):
     handler, url = server
     (tmp_path / "file.part").write_bytes(handler.content)
-    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest(), timeout=5)
+    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
+    assert (tmp_path / "file").read_bytes() == handler.content
+
+
+def test_a_part_longer_than_the_archive_goes_so_that_the_next_try_succeeds(server, tmp_path):
+    handler, url = server
+    md5 = hashlib.md5(handler.content).hexdigest()
+    (tmp_path / "file.part").write_bytes(handler.content + b"more")
+    with pytest.raises(OSError, match="416"):
+        data._fetch(url, tmp_path / "file", md5)
+    data._fetch(url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == handler.content
 
 
 def test_a_page_in_place_of_the_archive_is_refused_and_removed(server, tmp_path):
     _, url = server
     with pytest.raises(ConnectionError, match="is not the archive: its md5 should be 0"):
-        data._fetch(url, tmp_path / "file", "0", timeout=5)
+        data._fetch(url, tmp_path / "file", "0")
     assert not list(tmp_path.glob("file*"))
 
 
@@ -240,6 +253,10 @@ def test_mean_image_is_that_of_numpy(small):
     expected = small.train.images.numpy().astype(np.float64).mean(0)
     assert np.array_equal(small.mean_image.numpy(), expected.astype(np.float32))
     assert np.allclose(small.channel_means, expected.mean((1, 2)), rtol=1e-7)
+
+
+def test_data_is_compared_by_identity(small):
+    assert small == small and small != data.synthetic_cifar10(10, 10)
 
 
 def test_data_survives_pickling(small):

@@ -94,13 +94,12 @@ def test_the_headlines_controls_differ_from_it_in_the_policy_alone():
 def test_what_was_reported_is_said_of_arms_that_are_there_and_evaluated_then():
     told = 0
     for experiment in EXPERIMENTS.values():
-        for source, accuracies in experiment.reported.items():
-            assert source in (catalogue.PAPER, catalogue.PORT)
-            for (arm, iterations), accuracy in accuracies.items():
-                config = experiment.arms[arm]
-                assert iterations <= config.iterations and iterations % config.evaluate_every == 0
-                assert 0.5 < accuracy < 0.9
-                told += 1
+        assert experiment.source in ((catalogue.PAPER, catalogue.PORT) if experiment.reported else ("",))
+        for (arm, iterations), accuracy in experiment.reported.items():
+            config = experiment.arms[arm]
+            assert iterations <= config.iterations and iterations % config.evaluate_every == 0
+            assert 0.5 < accuracy < 0.9
+            told += 1
     assert told == 4 + 5 + 2 + 12
 
 

@@ -3,7 +3,6 @@
 import itertools
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -31,6 +30,28 @@ def test_run_list_and_table(tiny_data, capsys):
     assert re.search(r"synthetic\s+range-test\s+quick-unit\s+4\s+1 of 2 seeds", listed)
     assert main(["table", "--scale", "tiny"]) == 0
     assert re.search(r"range-test\s+quick-unit\s+4\s+[\d.]+ % \(one run\)\s+1\s+synthetic", capsys.readouterr().out)
+
+
+def test_a_table_of_nothing_says_so(capsys):
+    assert main(["table", "--scale", "tiny"]) == 0
+    assert capsys.readouterr().out == "nothing has finished at scale tiny\n"
+
+
+@pytest.mark.parametrize(("named", "found"), [(None, "home/data"), ("here", "here"), ("synthetic", "synthetic")])
+def test_the_notebooks_find_data_where_the_main_job_does(tmp_path, monkeypatch, named, found):
+    from clr import __main__
+
+    environments = []
+    monkeypatch.setenv("CLR_DATA", named) if named else monkeypatch.delenv("CLR_DATA", raising=False)
+    monkeypatch.setattr(__main__.paths, "home", lambda: tmp_path / "home")
+    (tmp_path / "home" / "notebooks").mkdir(parents=True)
+    (tmp_path / "home" / "notebooks" / "One.ipynb").touch()
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(__main__.subprocess, "run", lambda *_, env, **__: environments.append(env) or done)
+    __main__._execute_notebooks(tmp_path / "runs", tmp_path / "out")
+    assert environments[0]["CLR_HOME"] == str(tmp_path / "runs")
+    assert environments[0]["CLR_DATA"] == (found if found == "synthetic" else str(tmp_path / found))
 
 
 def test_mistakes_are_said_in_one_line(tiny_data, capsys):
@@ -76,12 +97,6 @@ def test_lock_holds_names_and_versions_only():
 def test_ci_files_call_make_test():
     assert "make test" in (ROOT / ".circleci" / "config.yml").read_text()
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
-
-
-def test_import_is_lazy():
-    heavy = "torch", "numpy", "pandas", "matplotlib"
-    code = f"import sys, clr; print([name for name in {heavy!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("failure", [OSError("no network"), KeyboardInterrupt()])

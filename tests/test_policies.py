@@ -297,9 +297,6 @@ def test_compiled_rates_are_the_eager_ones(policy):
     assert compiled(k[7]).item() == close(policy(7))
 
 
-@pytest.mark.xfail(
-    torch.__version__.startswith("2.6"), reason="torch 2.6 cannot trace the making of a frozen dataclass"
-)
 @pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
 def test_the_functional_form_compiles(mode):
     torch.compiler.reset()

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -219,6 +220,82 @@ def test_scaler_and_loss_module_are_put_back():
     clr.lr_range_test(model, optimizer, module, loader, loader, **SHORT)
 
 
+class Wrapping(torch.optim.Optimizer):
+    """As SAM or Accelerate wrap an optimizer: the state and the rates are the inner one's."""
+
+    def __init__(self, inner):
+        super().__init__([p for group in inner.param_groups for p in group["params"]], {"lr": 0.0})
+        self.inner, self.param_groups = inner, inner.param_groups
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
+
+
+def test_an_optimizer_that_wraps_another_is_put_back():
+    model, inner, loader = script(plain_list, sgd)
+    fit(model, inner, loader)
+    before = flat([inner.state_dict(), model.state_dict()])
+    clr.lr_range_test(model, Wrapping(inner), F.cross_entropy, loader, loader, **SHORT)
+    assert flat([inner.state_dict(), model.state_dict()]) == before
+
+
+class Collecting(nn.Module):
+    """Changes in place whatever it holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.array, self.last, self.sizes, self.pair = np.zeros(2), deque([0], 3), {0}, (torch.zeros(2), [0])
+
+    def forward(self, x):
+        self.array += 1
+        self.last.append(len(self.last))
+        self.sizes.add(len(x))
+        self.pair[0].add_(1)
+        self.pair[1].append(1)
+        return self.layer(x)
+
+
+def test_what_a_model_holds_is_put_back_whatever_its_kind():
+    model, loader = Collecting(), plain_list()
+    held = [model.array, model.last, model.sizes, model.pair]
+    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, loader, loader, **SHORT)
+    assert all(new is old for new, old in zip([model.array, model.last, model.sizes, model.pair], held, strict=True))
+    assert (model.array.tolist(), model.last, model.sizes) == ([0, 0], deque([0], 3), {0})
+    assert flat(model.pair) == flat((torch.zeros(2), [0]))
+
+
+@pytest.mark.parametrize("eval_batches", [None, 2])
+def test_loaders_that_share_a_generator_train_as_if_nobody_had_looked(eval_batches):
+    def losses(eval_every, options):
+        model, optimizer, _ = script(plain_list, sgd)
+        shared, data = torch.Generator().manual_seed(1), TensorDataset(*points())
+        train, val = (DataLoader(data, 16, shuffle=shuffle, generator=shared) for shuffle in (True, False))
+        test = clr.lr_range_test(
+            model, optimizer, F.cross_entropy, train, val, **SHORT | {"eval_every": eval_every} | options
+        )
+        return test.frame["train_loss"].dropna().to_numpy().reshape(-1, 12 // eval_every)
+
+    often = losses(1, {"iterations": 24, "eval_batches": eval_batches}).reshape(2, 12).mean(1)
+    seldom = losses(12, {"iterations": 24, "eval_batches": eval_batches}).ravel()
+    assert often == pytest.approx(seldom, rel=1e-6)
+
+
+def test_a_seed_is_not_left_behind_for_a_device_that_is_not_in_use(monkeypatch):
+    model, optimizer, loader = script(plain_list, sgd)
+    if torch.cuda.is_initialized():
+        pytest.skip("CUDA is in use already")
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail(f"CUDA would start with {seed}"))
+    clr.lr_range_test(model, optimizer, F.cross_entropy, loader, loader, seed=5, **SHORT)
+
+
+def test_numbers_of_other_libraries_are_taken():
+    model, optimizer, loader = script(plain_list, sgd)
+    seed, counts = np.int64(1), {"eval_batches": 2.0, "accumulate": np.float64(1)}
+    test = clr.lr_range_test(model, optimizer, F.cross_entropy, loader, loader, seed=seed, **SHORT, **counts)
+    assert test.seed == 1 and type(test.seed) is int
+
+
 def test_kept_workers_are_left_alone():
     dataset = Augmented(*points(16))
     loader = DataLoader(dataset, 8, num_workers=1, persistent_workers=True)
@@ -409,6 +486,8 @@ def test_without_val_loader_the_first_batches_are_set_aside():
         model, sgd(model.parameters()), F.cross_entropy, loader, forward=forward, **SHORT | {"iterations": 23}
     )
     assert not long.held_out
+    batches = plain_list()
+    assert not clr.lr_range_test(MODEL, sgd(MODEL.parameters()), F.cross_entropy, batches, batches, **SHORT).held_out
 
 
 def test_a_part_of_val_loader_is_drawn_once():
@@ -563,6 +642,12 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"metric": 3}, TypeError, "metric must be a callable, got 3"),
         ({"autocast": True}, TypeError, "autocast must be a torch dtype, such as torch.bfloat16, got True"),
         ({"scaler": 1}, TypeError, "scaler must be a torch.amp.GradScaler, got 1"),
+        ({"metric": 0}, TypeError, "metric must be a callable, got 0"),
+        (
+            {"optimizer": torch.optim.LBFGS(MODEL.parameters()), "scaler": torch.amp.GradScaler("cpu")},
+            ValueError,
+            "scaler must be None for LBFGS, whose step calls the model",
+        ),
         ({"seed": -1}, ValueError, "seed must be an integer from 0 to .* got -1"),
         ({"train_loader": None}, TypeError, "train_loader must be an iterable .* got None"),
         ({"iterations": 0}, ValueError, "iterations must be a positive integer, got 0"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from clr import experiments, results
+from clr import experiments, paths, results
 from clr.results import COLUMNS, ResultError
 
 RECORD = {"config": {"seed": 0, "iterations": 2, "policy": {"lr": 0.1}}, "data": {"name": "toy"}, "diverged": False}
@@ -109,6 +109,29 @@ def test_summary_looks_at_the_end_or_where_it_is_told():
     assert end["n"].tolist() == [2, 1]
     assert np.isnan(end.loc["b", "low"])
     assert results.summarise(runs, 10)["accuracy"].tolist() == pytest.approx([0.15, 0.3])
+
+
+def test_the_last_rows_of_frames_put_together_are_those_of_each():
+    first, second = frame({"a": [[0.1, 0.2], [0.3, 0.4]]}), frame({"b": [[0.5, 0.6, 0.7]]})
+    together = pd.concat([first, second])  # with labels that occur twice
+    assert results.at(together)["test_accuracy"].tolist() == [0.2, 0.4, 0.7]
+    assert results.summarise(together)["n"].tolist() == [2, 1]
+
+
+def test_a_data_set_may_be_called_like_a_pattern(tmp_path):
+    for name in ("toy[1]", "toy1"):
+        results.save(tmp_path / name / "trial" / "fixed", 0, ROWS, RECORD | {"data": {"name": name}})
+    assert results.read(tmp_path, "toy[1]")["dataset"].tolist() == ["toy[1]", "toy[1]"]
+
+
+def test_an_error_in_writing_names_the_file_and_not_its_temporary_name(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(FileNotFoundError, match="another"), paths.replacing(tmp_path / "file"):
+        (tmp_path / "another").read_text()
+    with pytest.raises(FileNotFoundError) as caught, paths.replacing(tmp_path / "file") as part:
+        part.read_text()  # not written
+    assert caught.value.filename == str(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_comparison_is_scipys_paired_one():

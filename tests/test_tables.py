@@ -14,6 +14,10 @@ def save(name: str, arm: str, seed: int, curve: dict[int, float], dataset: str =
     results.save(paths.home() / "results" / dataset / name / arm, seed, rows, record)
 
 
+def test_all_arms_of_nothing_is_an_empty_table_with_its_columns():
+    assert tables.all_arms("cifar10").empty and {"accuracy", "source", "reported"} <= set(tables.all_arms("cifar10"))
+
+
 def test_arms_stand_beside_what_was_reported():
     for seed, accuracy in enumerate((0.80, 0.81, 0.82)):
         save("paper-table-1", "fixed", seed, {60_000: 0.7, 70_000: accuracy}, "cifar10-jpeg")

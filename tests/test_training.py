@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clr import training
+from clr import results, training
 from clr.nets import Cifar10Quick
 from clr.policies import Fixed, Stages, Triangular
 from clr.training import RunConfig, loop, train
@@ -160,6 +160,18 @@ def test_checkpoint_of_another_run_is_refused(small, tmp_path):
 def test_damaged_checkpoint_is_said(small, tmp_path):
     (tmp_path / "c").write_bytes(b"half a file")
     with pytest.raises(ValueError, match="c is damaged .* delete it to begin anew"):
+        train(CONFIG, small, checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize("lost", ["begun", "rows", "net"])
+def test_a_checkpoint_without_a_part_is_said(small, tmp_path, monkeypatch, lost):
+    net = training._net(CONFIG, "cpu")
+    run, optimizer = training.identity(CONFIG, small), training._optimizer(CONFIG, net)
+    save = torch.save
+    partly = lambda state, file: save({name: part for name, part in state.items() if name != lost}, file)  # noqa: E731
+    monkeypatch.setattr(torch, "save", partly)
+    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
+    with pytest.raises(results.ResultError, match=f"c is damaged .'{lost}'.; delete it to begin anew"):
         train(CONFIG, small, checkpoint=tmp_path / "c")
 
 

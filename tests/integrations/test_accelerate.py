@@ -1,5 +1,6 @@
 """PolicyLR in Accelerate's loop, with accumulated gradients, on one process and on two of this machine."""
 
+import copy
 import os
 import socket
 
@@ -48,6 +49,21 @@ def test_accumulated_gradients_are_one_step_of_the_policy_and_a_resume_changes_n
     whole, halves = whole_and_halves(tmp_path, processes=1)
     assert rates == [POLICY(k) for k in range(12)] * 2
     torch.testing.assert_close(halves, whole, rtol=0, atol=0)
+
+
+def test_a_range_test_puts_the_prepared_optimizer_back(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    inner = torch.optim.SGD((model := net()).parameters(), lr=0.1, momentum=0.9)
+    values = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+    batches = [(values[:, :4], values[:, 4:])]
+    model, optimizer = accelerate.Accelerator().prepare(model, inner)
+    before = copy.deepcopy([inner.state_dict(), model.state_dict()])
+    metric = lambda outputs, targets: -nn.functional.mse_loss(outputs, targets).item()  # noqa: E731
+    clr.lr_range_test(
+        model, optimizer, nn.functional.mse_loss, batches, batches, start_lr=0.0, end_lr=0.5, iterations=24,
+        metric=metric,
+    )  # fmt: skip
+    torch.testing.assert_close([inner.state_dict(), model.state_dict()], before, rtol=0, atol=0)
 
 
 def process(rank, folder, port):
