@@ -144,6 +144,8 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("Cifar10FullSigmoidBN", lambda: clr.Cifar10FullSigmoidBN(generator="cpu"), TypeError, "generator must be a torch"),
     ("nets", lambda: nets.WithinChannelLRN(4), ValueError, "size must be a positive odd integer, got 4"),
     ("nets", lambda: nets.WithinChannelLRN(True), ValueError, "size must be a positive odd integer, got True"),
+    ("nets", lambda: nets.WithinChannelLRN(-1), ValueError, "size must be a positive odd integer, got -1"),
+    ("nets", lambda: nets.WithinChannelLRN(3, -1.0), ValueError, f"alpha {RATE} -1.0"),
     ("nets", lambda: nets.WithinChannelLRN(3, beta=NAN), ValueError, f"beta {RATE} nan"),
     # data
     ("load_cifar10", lambda: clr.load_cifar10(5), TypeError, "root must be a path, got 5"),
@@ -156,6 +158,9 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("data", lambda: data.download_cifar10(5), TypeError, "root must be a path, got 5"),
     ("data", lambda: data.Split(None, LABELS), TypeError, "images must be a tensor, got NoneType"),
     ("data", lambda: data.Split(PICTURES, LABELS.numpy()), TypeError, "labels must be a tensor, got ndarray"),
+    ("data", lambda: data.Split(PICTURES.float(), LABELS), ValueError, "images must be uint8 (N, 3, 32, 32), got"),
+    ("data", lambda: data.Split(PICTURES[..., 4:, 4:], LABELS), ValueError, "got torch.uint8 (4, 3, 28, 28)"),
+    ("data", lambda: data.Split(PICTURES, LABELS[:3]), ValueError, "labels must be int64 (4,), got torch.int64 (3,)"),
     ("data", lambda: data.Split(PICTURES, LABELS + 10), ValueError, "labels must be 0 to 9, got 10 to 10"),
     ("data", lambda: data.Cifar10(None, SPLIT, "toy", ""), TypeError, "train must be a Split, got None"),
     ("data", lambda: data.Cifar10(SPLIT, SPLIT, "../toy", ""), ValueError, "name must be one that a folder can have"),
@@ -189,6 +194,8 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("range_test", lambda: clr.suggest_bounds(CURVE).plot("ax"), TypeError, "ax must be matplotlib axes, got 'ax'"),
     # runs and experiments
     ("training", lambda: config(net=5), ValueError, "net must be 'Cifar10Quick' or"),
+    ("training", lambda: config(pixels="float"), ValueError, "pixels must be 'caffe' or 'unit', got 'float'"),
+    ("training", lambda: config(init="zeros"), ValueError, "init must be 'caffe' or 'torch', got 'zeros'"),
     ("training", lambda: config(policy="Fixed"), TypeError, "policy must be one of clr's policies, got 'Fixed'"),
     ("training", lambda: config(iterations=None), TypeError, "iterations must be a positive integer, got None"),
     ("training", lambda: config(seed=2**32), ValueError, "seed must be an integer from 0 to 2**32 - 1, got 4294967296"),

@@ -238,17 +238,3 @@ def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
     with joblib.parallel_config(backend=backend, n_jobs=2):
         beside = run("trial", 1, data=small, results_dir=tmp_path / "beside")
     assert alone.equals(beside)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "headlines"}, "name must be 'headline' or .* got 'headlines'"),
-        ({"scale": "huge"}, "scale must be 'full' or 'quick' or 'tiny', got 'huge'"),
-        ({"seeds": 0}, "seeds must be a positive integer, got 0"),
-        ({"seeds": 1.5}, r"seeds must be a positive integer, got 1\.5"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        configs(**({"name": "headline"} | arguments))

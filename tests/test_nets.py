@@ -273,23 +273,6 @@ def test_a_net_is_made_on_the_default_device(name):
     assert {value.device.type for value in net.state_dict().values()} == {"meta"}
 
 
-@pytest.mark.parametrize(("call", "error", "match"), [
-    (lambda: Cifar10Quick("xavier"), ValueError, "init must be 'caffe' or 'torch', got 'xavier'"),
-    (lambda: Cifar10Quick(generator=3), TypeError, "generator"),
-    (lambda: Cifar10Quick().param_groups(-0.1), ValueError, "weight_decay must be a finite number >= 0, got -0.1"),
-    (lambda: Cifar10Quick().param_groups(math.nan), ValueError, "weight_decay .* got nan"),
-    (lambda: Cifar10Quick().param_groups("0.1"), TypeError, "weight_decay must be a number, got '0.1'"),
-    (lambda: WithinChannelLRN(size=4), ValueError, "size must be a positive odd integer, got 4"),
-    (lambda: WithinChannelLRN(size=2.5), ValueError, "size .* got 2.5"),
-    (lambda: WithinChannelLRN(size=-1), ValueError, "size .* got -1"),
-    (lambda: WithinChannelLRN(alpha=-1.0), ValueError, "alpha must be a finite number >= 0, got -1.0"),
-    (lambda: WithinChannelLRN(beta=math.inf), ValueError, "beta .* got inf"),
-])  # fmt: skip
-def test_bad_arguments_are_named(call, error, match):
-    with pytest.raises(error, match=match):
-        call()
-
-
 # The layers that torch does not have, or has otherwise, against plain loops
 
 

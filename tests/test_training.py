@@ -253,28 +253,3 @@ def test_numbers_of_other_libraries_make_the_same_config():
     numbers = {"momentum": np.float32(0.5), "weight_decay": Fraction(1, 4), "iterations": np.int64(8)}
     assert changed(**numbers) == changed(momentum=0.5, weight_decay=0.25, iterations=8)
     assert json.loads(json.dumps(changed(**numbers).to_dict()))["momentum"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"net": "Cifar10"}, "net must be 'Cifar10Quick' or .* got 'Cifar10'"),
-        ({"pixels": "float"}, "pixels must be 'caffe' or 'unit', got 'float'"),
-        ({"init": "zeros"}, "init must be 'caffe' or 'torch', got 'zeros'"),
-        ({"optimizer": "Adam2"}, "optimizer must be 'CaffeSGD'"),
-        ({"iterations": 0}, "iterations must be a positive integer, got 0"),
-        ({"batch_size": 2.5}, "batch_size must be a positive integer, got 2.5"),
-        ({"test_pictures": -1}, "test_pictures must be a positive integer, got -1"),
-        ({"seed": -1}, "seed must be an integer from 0"),
-        ({"momentum": 1.5}, r"momentum must be in \[0, 1\), got 1.5"),
-        ({"weight_decay": -0.1}, "weight_decay must be a finite number >= 0, got -0.1"),
-    ],
-)
-def test_bad_config_is_refused(values, message):
-    with pytest.raises(ValueError, match=message):
-        changed(**values)
-
-
-def test_policy_must_be_a_policy():
-    with pytest.raises(TypeError, match=r"policy must be one of clr's policies, got 0\.1"):
-        changed(policy=0.1)
