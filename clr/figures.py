@@ -62,9 +62,9 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     if "experiment" in frame and frame["experiment"].nunique() > 1:
         raise ValueError(f"frame must hold one experiment, got {', '.join(frame['experiment'].unique())}")
-    palette = sns.color_palette("colorblind")
+    colours, lines = sns.color_palette("colorblind")[:5], ("-", "--", ":")  # beyond five, colours are hard to tell
     for i, (arm, runs) in enumerate(frame.groupby("arm")):
-        colour, line = palette[i % len(palette)], "--" if i >= len(palette) else "-"
+        colour, line = colours[i % len(colours)], lines[i // len(colours) % len(lines)]
         by_iteration = runs.groupby("iteration")["test_accuracy"]
         mean = by_iteration.mean()
         ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T
