@@ -21,7 +21,7 @@ class Batches:
     Args:
         pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
         reshuffle: a new order every epoch; otherwise that of the first is kept.
-        test_pictures: how many, from the start; None for all.
+        test_pictures: how many, evenly spread, as an image folder has them class by class; None for all.
     """
 
     def __init__(
@@ -31,7 +31,9 @@ class Batches:
             raise ValueError(f"batch_size must be at most the {len(data.train)} training pictures, got {size}")
         self.device, self.size, self.seed, self.pixels, self.reshuffle = device, size, seed, pixels, reshuffle
         self.train_set = _resident(data.train, device)
-        self.test_set = [tensor[:test_pictures] for tensor in _resident(data.test, device)]
+        count = min(test_pictures or len(data.test), len(data.test))
+        spread = torch.arange(count) * len(data.test) // count
+        self.test_set = _resident(Split(data.test.images[spread], data.test.labels[spread]), device)
         mean = data.mean_image if pixels == "caffe" else data.channel_means.view(3, 1, 1)
         self.mean = mean.permute(1, 2, 0).contiguous().to(device)
         self.epoch, self.order = -1, torch.zeros(len(data.train), dtype=torch.int64, device=device)

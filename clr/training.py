@@ -41,7 +41,7 @@ class RunConfig:
     init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
     mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
     reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
-    evaluate_every: updates between evaluations.  test_pictures: how many, from the start; None for all.
+    evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
     """
 
     net: str
