@@ -52,7 +52,8 @@ def _claim(dataset: str) -> str:
         f"under the fixed schedule with its two drops it ends at **{accuracy(final)}** after "
         f"**{final.iterations:,}** (n = {final.n})"
     )
-    return f"{text}; {against}. {_paired(triangular, end, fixed)} {_reached(triangular, final)}"
+    sentences = [f"{text}; {against}.", _paired(triangular, end, fixed), _reached(triangular, final)]
+    return " ".join([*sentences, *_without_cycles(dataset, triangular, end)])
 
 
 def _paired(triangular: pd.DataFrame, end: int, fixed: pd.DataFrame) -> str:
@@ -88,6 +89,19 @@ def _reached(triangular: pd.DataFrame, final: Any) -> str:
 def _falls_again(run: pd.DataFrame, target: float) -> bool:
     above = run.sort_values("iteration")["test_accuracy"] >= target
     return bool((above.cummax() & ~above).any())
+
+
+def _without_cycles(dataset: str, triangular: pd.DataFrame, end: int) -> list[str]:
+    controls = results.read(dataset=dataset, experiment="headline-controls")
+    words, whats = [], {"linear-32k": "a line from the same highest rate to zero", "fixed-32k": "the same mean rate"}
+    for arm, what in whats.items():
+        runs = results.at(controls[controls["arm"] == arm], end)
+        for row in results.summarise(runs).itertuples():
+            pair = results.compare(runs, results.at(triangular, end))
+            ends = f" ({100 * pair['low']:+.2f} to {100 * pair['high']:+.2f})" if pair["n"] > 1 else ""
+            points = f"{100 * pair['difference']:+.2f} points{ends} seed by seed"
+            words.append(f"{what} is at **{accuracy(row)}**, {points} (n = {pair['n']})")
+    return [f"Without cycles, after as many updates, {'; '.join(words)}."] if words else []
 
 
 def _cycle() -> int:

@@ -10,14 +10,16 @@ from clr import experiments, paths, report, results, tables
 ROOT = Path(__file__).parents[1]
 
 
-def save(arm: str, seed: int, curve: dict[int, float], dataset: str = "cifar10") -> None:
+def save(
+    arm: str, seed: int, curve: dict[int, float], dataset: str = "cifar10", experiment: str = "headline"
+) -> None:  # fmt: skip
     rows = [
         {"iteration": k, "lr": 0.1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": a} for k, a in curve.items()
     ]
-    config = experiments.configs("headline", seed + 1)[arm, seed].to_dict()
+    config = experiments.configs(experiment, seed + 1)[arm, seed].to_dict()
     made = {"device": "some processor", "seconds": 10.0}
     record = {"config": config, "data": {"name": dataset}, "diverged": False, "provenance": made}
-    results.save(paths.home() / "results" / dataset / "headline" / arm, seed, rows, record)
+    results.save(paths.home() / "results" / dataset / experiment / arm, seed, rows, record)
 
 
 def test_readme_holds_what_the_results_say(monkeypatch):
@@ -63,6 +65,19 @@ def test_claim_says_how_many_runs_fall_below_again():
     save("triangular", 3, {4000: 0.7, 8000: 0.71, 12_000: 0.72})
     assert "in 3 of 4 runs" in report.claim()
     assert "; 2 of them are below it again at a later end." in report.claim()
+
+
+def test_claim_says_what_comes_out_without_cycles():
+    save("fixed", 0, {70_000: 0.75})
+    for seed in range(2):
+        save("triangular", seed, {32_000: 0.76 + 0.01 * seed})
+        save("linear-32k", seed, {32_000: 0.77 + 0.03 * seed}, experiment="headline-controls")
+    save("fixed-32k", 0, {32_000: 0.7}, experiment="headline-controls")
+    low, high = (100 * end for end in results.interval([0.01, 0.03]))
+    claim = report.claim()
+    assert "Without cycles, after as many updates, a line from the same highest rate to zero is at **78.50 % (" in claim
+    assert f"**, +2.00 points ({low:+.2f} to {high:+.2f}) seed by seed (n = 2); the same mean rate" in claim
+    assert claim.endswith("the same mean rate is at **70.00 % (one run)**, -6.00 points seed by seed (n = 1).")
 
 
 def test_claim_says_when_the_fixed_schedule_is_never_reached():
