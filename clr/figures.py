@@ -62,7 +62,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     if "experiment" in frame and frame["experiment"].nunique() > 1:
         raise ValueError(f"frame must hold one experiment, got {', '.join(frame['experiment'].unique())}")
-    colours, lines = sns.color_palette("colorblind")[:5], ("-", "--", ":")  # beyond five, colours are hard to tell
+    palette, lines = sns.color_palette("colorblind"), ("-", "--", ":")
+    colours = [palette[i] for i in (0, 1, 2, 4, 9)]  # more are hard to tell apart
     for i, (arm, runs) in enumerate(frame.groupby("arm")):
         colour, line = colours[i % len(colours)], lines[i // len(colours) % len(lines)]
         by_iteration = runs.groupby("iteration")["test_accuracy"]

@@ -76,8 +76,8 @@ def test_claim_says_what_comes_out_without_cycles():
     low, high = (100 * end for end in results.interval([0.01, 0.03]))
     claim = report.claim()
     assert "Without cycles, after as many updates, a line from the same highest rate to zero is at **78.50 % (" in claim
-    assert f"**, +2.00 points ({low:+.2f} to {high:+.2f}) seed by seed (n = 2); the same mean rate" in claim
-    assert claim.endswith("the same mean rate is at **70.00 % (one run)**, -6.00 points seed by seed (n = 1).")
+    assert f"**, +2.00 points ({low:+.2f} to {high:+.2f}) against the cycles seed by seed (n = 2); " in claim
+    assert claim.endswith("dropped twice is at **70.00 % (one run)**, -6.00 points against the cycles seed by seed (n = 1).")
 
 
 def test_claim_says_when_the_fixed_schedule_is_never_reached():
