@@ -77,7 +77,9 @@ def test_claim_says_what_comes_out_without_cycles():
     claim = report.claim()
     assert "Without cycles, after as many updates, a line from the same highest rate to zero is at **78.50 % (" in claim
     assert f"**, +2.00 points ({low:+.2f} to {high:+.2f}) against the cycles seed by seed (n = 2); " in claim
-    assert claim.endswith("dropped twice is at **70.00 % (one run)**, -6.00 points against the cycles seed by seed (n = 1).")
+    assert claim.endswith(
+        "dropped twice is at **70.00 % (one run)**, -6.00 points against the cycles seed by seed (n = 1)."
+    )
 
 
 def test_claim_says_when_the_fixed_schedule_is_never_reached():
