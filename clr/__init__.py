@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clr import data, experiments, figures, nets, optim, policies, range_test, results, schedulers, training
     from clr.data import load_cifar10, synthetic_cifar10
+    from clr.functional import cyclic_learning_rate
     from clr.nets import Cifar10Full, Cifar10FullSigmoid, Cifar10FullSigmoidBN, Cifar10Quick
     from clr.optim import CaffeSGD
     from clr.policies import (
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         Stages,
         Triangular,
         Triangular2,
-        cyclic_learning_rate,
         step_size,
     )
     from clr.range_test import lr_range_test, suggest_bounds
@@ -42,7 +42,7 @@ _MODULES = {
 _HOMES = {  # of the names that are not in clr.policies
     "CaffeSGD": "optim", "PolicyLR": "schedulers", "load_cifar10": "data", "synthetic_cifar10": "data",
     "Cifar10Full": "nets", "Cifar10FullSigmoid": "nets", "Cifar10FullSigmoidBN": "nets", "Cifar10Quick": "nets",
-    "lr_range_test": "range_test", "suggest_bounds": "range_test",
+    "cyclic_learning_rate": "functional", "lr_range_test": "range_test", "suggest_bounds": "range_test",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from clr.arithmetic import at_most, between, real, sin, widened
 
 __all__ = [
     "Decay", "Exp", "ExpRange", "Fixed", "Parabolic", "Policy", "Ramp", "Sinusoidal", "Stages", "Triangular",
-    "Triangular2", "cyclic_learning_rate", "from_dict", "step_size", "to_dict",
+    "Triangular2", "from_dict", "step_size", "to_dict",
 ]  # fmt: skip
 
 
@@ -241,32 +241,6 @@ class Stages(Policy):
                 since = abs(k - start)  # where k < start the stage is multiplied away
                 rate = rate * (k < start) + policy._rate(since) * (k >= start)
         return rate
-
-
-def cyclic_learning_rate(
-    global_step: Any,
-    learning_rate: float = 0.01,
-    max_lr: float = 0.1,
-    step_size: float = 20.0,
-    gamma: float = 0.99994,
-    mode: str = "triangular",
-) -> Any:
-    """Return the rate of `global_step` as the well-known TensorFlow implementation does: its call and defaults.
-
-    mode is "triangular", "triangular2" or "exp_range"; the last declines in amplitude only.
-    Source: mhmoodlan/cyclic-learning-rate, whose unknown modes mean "triangular"; here they are errors.
-
-    >>> round(cyclic_learning_rate(5), 12)
-    0.0325
-    """
-    base_lr, step_size = checks.rate("learning_rate", learning_rate), checks.count("step_size", step_size)
-    if mode == "triangular":
-        return Triangular(base_lr, max_lr, step_size)(global_step)
-    if mode == "triangular2":
-        return Triangular2(base_lr, max_lr, step_size)(global_step)
-    if mode == "exp_range":
-        return ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")(global_step)
-    raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
 
 
 def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
