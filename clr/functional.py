@@ -3,7 +3,7 @@
 from typing import Any
 
 from clr import checks
-from clr.policies import ExpRange, Triangular, Triangular2
+from clr.policies import ExpRange, Policy, Triangular, Triangular2
 
 __all__ = ["cyclic_learning_rate"]
 
@@ -26,9 +26,11 @@ def cyclic_learning_rate(
     """
     base_lr, step_size = checks.rate("learning_rate", learning_rate), checks.count("step_size", step_size)
     if mode == "triangular":
-        return Triangular(base_lr, max_lr, step_size)(global_step)
-    if mode == "triangular2":
-        return Triangular2(base_lr, max_lr, step_size)(global_step)
-    if mode == "exp_range":
-        return ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")(global_step)
-    raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
+        policy: Policy = Triangular(base_lr, max_lr, step_size)
+    elif mode == "triangular2":
+        policy = Triangular2(base_lr, max_lr, step_size)
+    elif mode == "exp_range":
+        policy = ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")
+    else:
+        raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
+    return policy.__call__(global_step)  # by its name, or torch.compile up to 2.11 fails at a policy made inside

@@ -176,12 +176,16 @@ class CaffeNet(nn.Sequential):
 
 
 def _conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
-    device = torch.get_default_device()  # or it would be the CPU
-    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias, device=device)
+    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias, device=_device())
 
 
 def _inner_product(inputs: int, outputs: int) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=_device())
+
+
+def _device() -> torch.device:
+    """Return the default device, which `skip_init` leaves out; torch 2.7 has it wrong within `with torch.device`."""
+    return torch.empty(0).device
 
 
 def _max_pool() -> nn.MaxPool2d:

@@ -4,6 +4,7 @@ Arms are read at the end of their runs; a cyclical one that ends within a cycle 
 where one would stop.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
         if (dataset, arm) in steps:
             read |= _last_multiple(runs["iteration"], 2 * int(steps[dataset, arm]))
         parts += [results.summarise(runs, k) for k in sorted(read) if k < runs["iteration"].max()]
-    return pd.concat(parts).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
+    some = [part for part in parts if len(part)] or parts[:1]  # an empty one has no types, which older pandas minds
+    return pd.concat(some).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
 
 
 def _last_multiple(iterations: pd.Series, cycle: int) -> set[int]:
@@ -73,17 +75,18 @@ def _reported(name: str, arm: str) -> dict[int, float]:
 def all_arms(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
     """Return the summaries of all arms on a data set, but for range tests, in the catalogue's order.
 
-    Each has a source and a reported accuracy, None and NaN where there is none.
+    Each has a source and a reported accuracy, missing where there is none.
     """
-    parts = []
+    rows = []
     for name in [name for name in EXPERIMENTS if name != "range-test"]:
         found = summaries(name, results_dir)
         for arm in EXPERIMENTS[name].arms:
-            part, reported = found[(found["dataset"] == dataset) & (found["arm"] == arm)], _reported(name, arm)
-            values = part["iterations"].map(reported)
-            sources = [EXPERIMENTS[name].source if k in reported else None for k in part["iterations"]]
-            parts.append(part.assign(source=sources, reported=values.astype(float)))
-    return pd.concat(parts, ignore_index=True)
+            reported = _reported(name, arm)
+            for row in found[(found["dataset"] == dataset) & (found["arm"] == arm)].to_dict("records"):
+                k = row["iterations"]
+                source = EXPERIMENTS[name].source if k in reported else None
+                rows.append(row | {"source": source, "reported": reported.get(k, math.nan)})
+    return pd.DataFrame(rows, columns=[*found.columns, "source", "reported"])
 
 
 def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:

@@ -689,4 +689,4 @@ def test_the_csv_is_exact(tmp_path):
 
     test = spied()[2]
     test.to_csv(tmp_path / "curve.csv")
-    assert pd.read_csv(tmp_path / "curve.csv").equals(test.frame)
+    assert pd.read_csv(tmp_path / "curve.csv", float_precision="round_trip").equals(test.frame)
