@@ -237,7 +237,7 @@ def _save_checkpoint(
     content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
     torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
     with paths.replacing(path) as part:
-        part.write_bytes(content.getbuffer())
+        part.write_bytes(content.getvalue())  # a view of it, left in a traceback, crashes Python 3.12.1
 
 
 def _resume(
