@@ -689,4 +689,5 @@ def test_the_csv_is_exact(tmp_path):
 
     test = spied()[2]
     test.to_csv(tmp_path / "curve.csv")
-    assert pd.read_csv(tmp_path / "curve.csv", float_precision="round_trip").equals(test.frame)
+    text = pd.read_csv(tmp_path / "curve.csv", dtype=str)  # older pandas reads numbers only nearly
+    assert text.astype(test.frame.dtypes).equals(test.frame)
