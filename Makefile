@@ -1,6 +1,7 @@
 # make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
+# make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
 # make bench  the short benchmarks, best on an otherwise idle machine
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
 
-.PHONY: run test test-integrations lab data check bench
+.PHONY: run test test-integrations test-floors lab data check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -19,6 +20,12 @@ test-integrations: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[integrations]'
 	$(BIN)/python -m pytest tests/integrations
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/integrations/test_keras.py
+
+test-floors:
+	$(PYTHON) -m venv .floors
+	.floors/bin/python -m pip install --quiet uv
+	.floors/bin/uv pip install --quiet --python .floors/bin/python --resolution lowest-direct --editable '.[notebooks,test]'
+	.floors/bin/python -m pytest -n 2 --dist loadscope -o filterwarnings=default
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
