@@ -18,6 +18,9 @@ from clr import checks, results
 __all__ = ["draw_accuracy", "draw_cycle", "draw_forest", "draw_range_test", "draw_rates", "style"]
 
 
+FEWEST = 3  # runs for an interval to be drawn: of two it is 12.7 standard errors to either side, and hides all else
+
+
 def style() -> None:
     """Set the one style: seaborn's colour-blind safe palette, 8 x 4.5 inches, thin grid."""
     sns.set_theme(style="whitegrid", palette="colorblind")
@@ -48,7 +51,7 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
 
 
 def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | None = None) -> Axes:
-    """Draw test accuracy against iteration, whole curves: an arm's mean over its seeds, and its 95 % band.
+    """Draw test accuracy against iteration, whole curves: an arm's mean over its seeds, and its 95 % band (n > 2).
 
     Args:
         frame: of one experiment on one data set, as `clr.results.read` returns it; the legend says each arm's n. Where
@@ -68,9 +71,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         colour, line = colours[i % len(colours)], lines[i // len(colours) % len(lines)]
         by_iteration = runs.groupby("iteration")["test_accuracy"]
         mean = by_iteration.mean()
-        ends = pd.DataFrame(by_iteration.apply(results.interval).to_dict(), index=["low", "high"]).T
         ax.plot(mean.index, mean, line, color=colour, label=f"{arm} (n = {by_iteration.size().max()})")
-        ax.fill_between(mean.index, ends["low"], ends["high"], color=colour, alpha=0.25, linewidth=0)
+        _draw_band(ax, by_iteration, colour)
         if arm in cycles:
             at = mean[mean.index % cycles[arm] == 0]
             ax.plot(at.index, at, "o", color=colour, markersize=5, label=f"{arm}: ends of cycles")
@@ -80,6 +82,12 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend(loc="lower right")
     return ax
+
+
+def _draw_band(ax: Axes, by_iteration: Any, colour: Any) -> None:
+    low, high = zip(*(results.interval(values) for _, values in by_iteration), strict=True)
+    n = by_iteration.size()
+    ax.fill_between(n.index, low, high, where=n >= FEWEST, color=colour, alpha=0.25, linewidth=0)
 
 
 def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequence[Axes]:
@@ -99,9 +107,7 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequenc
     blue, orange, *_ = sns.color_palette("colorblind")
     by_iteration = part.groupby("iteration")
     mean, rate = by_iteration["test_accuracy"].mean(), by_iteration["lr"].first()
-    bands = [results.interval(values) for _, values in by_iteration["test_accuracy"]]
-    low, high = zip(*bands, strict=True)
-    axes[0].fill_between(mean.index, low, high, color=blue, alpha=0.25, linewidth=0)
+    _draw_band(axes[0], by_iteration["test_accuracy"], blue)
     axes[0].plot(mean.index, mean, "o-", color=blue, markersize=4, label=f"n = {by_iteration.size().max()}")
     axes[1].plot(rate.index, rate, "o-", color=orange, markersize=4)
     for ax in axes:
@@ -116,7 +122,7 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequenc
 
 
 def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
-    """Draw every arm's accuracy with its 95 % interval, one a line, beside what others reported of it.
+    """Draw every arm's accuracy with its 95 % interval (n > 2), one a line, beside what others reported of it.
 
     Args:
         arms: of one data set, as `clr.tables.all_arms` returns them.
@@ -132,7 +138,8 @@ def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
         ax.text(0, y, f"{experiment} ", transform=ax.get_yaxis_transform(), ha="right", va="center", weight="bold")
         for row in rows.itertuples():
             y += 1
-            ax.plot([row.low, row.high], [y, y], color=blue, linewidth=2)
+            if row.n >= FEWEST:
+                ax.plot([row.low, row.high], [y, y], color=blue, linewidth=2)
             ax.plot(row.accuracy, y, "o", color=blue, markersize=5)
             if row.source in looks:
                 marker, colour = looks[row.source]
@@ -142,7 +149,7 @@ def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
         y += 1.6
     ax.set(yticks=places, yticklabels=labels, ylim=(y - 1, -1), xlabel="test accuracy")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.plot([], [], "o", color=blue, label="here, with its 95 % interval")
+    ax.plot([], [], "o", color=blue, label="here, with its 95 % interval (n > 2)")
     for source, (marker, colour) in looks.items():
         ax.plot([], [], marker, color=colour, fillstyle="none", label=source)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
