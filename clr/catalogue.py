@@ -107,6 +107,7 @@ CONTROLS = Experiment(
     "How much is cycling, how much the drops of the rate, and what would a sceptic use today?",
     {
         "fixed-25k": _FIXED_25K,  # dropped where the paper's triangular2 is
+        "fixed-25k-high": replace(_FULL, policy=_dropped(0.003, 16_000, 22_000)),  # the mean rate of cycles to 0.005
         "triangular-25k-drops": replace(_FULL, policy=_staged(Triangular, 0.001, 0.005, *TABLE_2)),
         "triangular-25k": replace(_FULL, policy=Triangular(0.001, 0.005, 2000)),
         "linear-25k": replace(_FULL, policy=Decay(0.0, 0.005, 25_000)),
@@ -124,7 +125,16 @@ HEADLINE_CONTROLS = Experiment(
     {  # the cycles' mean rate, dropped at the fixed schedule's shares of the length; and a line from their highest
         "fixed-32k": replace(_UNIT, policy=_dropped(0.00625, 27_500, 30_000), iterations=32_000),
         "linear-32k": replace(_UNIT, policy=Decay(0.0, 0.01, 32_000), iterations=32_000),
+        "triangular-32k-drops": replace(
+            _UNIT, policy=_staged(Triangular, 0.0025, 0.01, (0, 2000), (28_000, 1000), (30_000, 500)), iterations=32_000
+        ),  # the headline's cycles, with drops as in the paper's Table 2
     },
+)
+
+STEP_SIZE = Experiment(  # four epochs, the headline's, is its own triangular arm at 24,000
+    "step-size",
+    "Does the step size matter, from one epoch to eight?",
+    {f"step-{size}": replace(_UNIT, policy=Triangular(0.0025, 0.01, size), iterations=24_000) for size in (500, 4000)},
 )
 
 # One budget for all; bounds as in Table 1.
@@ -215,7 +225,7 @@ ADAPTIVE = Experiment(  # drops and stages, step sizes and momenta are not in th
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
-        HEADLINE, RANGE_TEST, PAPER_TABLE_1, CONTROLS, HEADLINE_CONTROLS, MULTS, MOMENTUM_FORM, INIT, SIGMOID_BN,
-        ADAPTIVE,
+        HEADLINE, RANGE_TEST, PAPER_TABLE_1, CONTROLS, HEADLINE_CONTROLS, STEP_SIZE, MULTS, MOMENTUM_FORM, INIT,
+        SIGMOID_BN, ADAPTIVE,
     )
 }  # fmt: skip

@@ -78,6 +78,9 @@ def test_controls_differ_from_the_papers_run_in_one_thing_each():
     assert np.array_equal(controls["fixed-25k"].policy(ends_of_cycles), lowest)
     ends = {name: config.policy(config.iterations - 1) for name, config in controls.items()}
     assert ends["linear-25k"] == pytest.approx(0.005 / 25_000)
+    high, low = controls["fixed-25k-high"].policy, controls["fixed-25k"].policy
+    assert high(np.arange(25_000)) == pytest.approx(3 * low(np.arange(25_000)))  # the same drops
+    assert high(0) == pytest.approx(controls["triangular-25k"].policy(np.arange(4000)).mean())
     assert ends["one-cycle-25k"] < 0.00001 < controls["one-cycle-25k"].policy(11_250) == 0.005
 
 
@@ -89,6 +92,16 @@ def test_the_headlines_controls_differ_from_it_in_the_policy_alone():
     fixed, linear = (EXPERIMENTS["headline-controls"].arms[name].policy for name in ("fixed-32k", "linear-32k"))
     assert fixed(0) == pytest.approx(rates.mean()) and fixed(31_999) == pytest.approx(fixed(0) / 100)
     assert linear(0) == rates.max() and linear(31_999) == pytest.approx(0.01 / 32_000)
+    drops = EXPERIMENTS["headline-controls"].arms["triangular-32k-drops"].policy(np.arange(32_000))
+    assert np.array_equal(drops[:28_000], rates[:28_000])
+    assert [drops[k] for k in (28_000, 29_000, 30_000, 30_500, 31_500)] == [0.00025, 0.001, 0.000025, 0.0001, 0.0001]
+
+
+def test_the_step_sizes_are_one_epoch_and_eight_of_whole_cycles():
+    cycling = EXPERIMENTS["headline"].arms["triangular"]
+    for size, config in zip((500, 4000), EXPERIMENTS["step-size"].arms.values(), strict=True):
+        assert config == dataclasses.replace(cycling, policy=Triangular(0.0025, 0.01, size), iterations=24_000)
+        assert config.iterations % (2 * size) == 0
 
 
 def test_what_was_reported_is_said_of_arms_that_are_there_and_evaluated_then():
