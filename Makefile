@@ -40,6 +40,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The mark is written last, so an interrupted installation is made again.
 .venv/ready: pyproject.toml requirements.lock

@@ -21,8 +21,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import clr
-from clr import experiments, figures, machine
-from clr.training import train
+from clr import experiments, figures
+from clr.training import machine, train
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 3

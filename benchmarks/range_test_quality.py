@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clr
-import clr.bounds
-from clr import machine
-from clr.range_test import RangeTest
+from clr.range_test import RangeTest, bounds
+from clr.training import machine
 
 UPDATES, EVERY, CURVES, SEEDS = 500, 5, 20, 3
 WORK = Path(__file__).parent / "results" / "range_test_quality"
@@ -360,7 +359,7 @@ def spread(rates: list[float]) -> float:
 
 
 def report() -> None:
-    clr.bounds.RESAMPLES = 2  # the table has no intervals, which take the time
+    bounds.RESAMPLES = 2  # the table has no intervals, which take the time
     rows = []
     for name in TASKS:
         tests = range_tests(name)

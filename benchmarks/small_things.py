@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 import clr
-from clr import experiments, machine
+from clr import experiments
+from clr.training import machine
 
 POLICIES = {
     "Triangular": clr.Triangular(0.001, 0.006, 2000),

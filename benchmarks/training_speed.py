@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import clr
-from clr import experiments, machine, nets
-from clr.training import train
+from clr import experiments, nets
+from clr.training import machine, train
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = 20  # updates before the clock starts

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from clr import data, experiments, paths, report, tables
+from clr import data, experiments, paths
+from clr.experiments import tables
 
 MAIN = ("headline", "range-test")  # what `make run` runs
 
@@ -48,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "what has finished and what has not", scaled=True)
     command("table", _table, "a table of what has finished", scaled=True)
     command("data", lambda options: print(data.download_cifar10()), "download CIFAR-10 into data/ (170 MB)")
-    command("readme", lambda options: report.write(), "renew README.md's numbers from results/")
     command("main", _main, "the main job: find data, run, execute the notebooks, print a table", scaled=True)
     return parser
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clr import checks, image_folder, paths
+from clr import _checks, image_folder, paths
 
 __all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
 
@@ -116,7 +116,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     if root is None and os.environ.get("CLR_DATA") == "synthetic":
         return synthetic_cifar10()
     usual = os.environ.get("CLR_DATA") or paths.home() / "data"
-    folder = checks.path("root", usual if root is None else root).absolute()
+    folder = _checks.path("root", usual if root is None else root).absolute()
     if (folder / "data_batch_1").exists():
         return _load_batches(folder.parent)
     if (folder / "cifar-10-batches-py").is_dir():
@@ -190,7 +190,7 @@ def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
     An interrupted download goes on where it stopped when run again; what is already there is not fetched again.
     The archive's md5, its address and the unpacking are torchvision's.
     """
-    folder = checks.path("root", paths.home() / "data" if root is None else root)
+    folder = _checks.path("root", paths.home() / "data" if root is None else root)
     CIFAR10 = _torchvision_cifar10()
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
@@ -259,8 +259,8 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     Deterministic, and the same on every platform (numpy's RandomState integers). A net that has learnt the ten
     patterns is right in about 77.5 % of cases and can do no better.
     """
-    train, test = checks.count("train", train), checks.count("test", test)
-    random = np.random.RandomState(checks.seed("seed", seed))
+    train, test = _checks.count("train", train), _checks.count("test", test)
+    random = np.random.RandomState(_checks.seed("seed", seed))
     patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
     splits = [_synthetic_split(random, patterns, count) for count in (train, test)]
     return Cifar10(splits[0], splits[1], "synthetic", _sha256(_bytes_of(splits)))

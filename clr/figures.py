@@ -13,7 +13,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from clr import checks, results
+from clr import _checks
+from clr._stats import t_interval
 
 __all__ = ["draw_accuracy", "draw_cycle", "draw_forest", "draw_range_test", "draw_rates", "style"]
 
@@ -39,10 +40,10 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
     _check_axes(ax)
     if not isinstance(policies, Mapping):
         raise TypeError(f"policies must be a mapping of names to policies, got {policies!r}")
-    iterations = checks.count("iterations", iterations)
+    iterations = _checks.count("iterations", iterations)
     k = np.arange(iterations + 1)
     for name, policy in policies.items():
-        ax.plot(k, checks.function(f"policies[{name!r}]", policy)(k), label=name)
+        ax.plot(k, _checks.function(f"policies[{name!r}]", policy)(k), label=name)
     ax.set(xlabel="iteration", ylabel="learning rate", xlim=(0, iterations), ylim=(0, None))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if len(policies) > 1:  # above the axes: a cyclical rate leaves no corner free
@@ -59,8 +60,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
         cycles: for a cyclical arm the updates in a cycle; its cycles' ends are marked.
     """
     _check_axes(ax)
-    checks.columns("frame", frame, ("dataset", "arm", "iteration", "test_accuracy"))
-    cycles = {arm: checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
+    _checks.columns("frame", frame, ("dataset", "arm", "iteration", "test_accuracy"))
+    cycles = {arm: _checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if frame["dataset"].nunique() > 1:
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     if "experiment" in frame and frame["experiment"].nunique() > 1:
@@ -85,8 +86,8 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
 
 
 def _draw_band(ax: Axes, by_iteration: Any, colour: Any) -> None:
-    low, high = zip(*(results.interval(values) for _, values in by_iteration), strict=True)
     n = by_iteration.size()
+    low, high = t_interval(by_iteration.mean(), by_iteration.sem(), n)
     ax.fill_between(n.index, low, high, where=n >= FEWEST, color=colour, alpha=0.25, linewidth=0)
 
 
@@ -98,8 +99,8 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequenc
         frame: one arm on one data set, as `clr.results.read` returns it.
         cycle: updates in a cycle.
     """
-    checks.columns("frame", frame, ("iteration", "lr", "test_accuracy"))
-    end = frame["iteration"].max() // checks.count("cycle", cycle) * cycle
+    _checks.columns("frame", frame, ("iteration", "lr", "test_accuracy"))
+    end = frame["iteration"].max() // _checks.count("cycle", cycle) * cycle
     if not end > 0:
         raise ValueError(f"frame must reach the end of a cycle of {cycle}, got {frame['iteration'].max()} updates")
     start = max(0, end - 2 * cycle)
@@ -128,7 +129,7 @@ def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
         arms: of one data set, as `clr.tables.all_arms` returns them.
     """
     _check_axes(ax)
-    checks.columns(
+    _checks.columns(
         "arms", arms, ("experiment", "arm", "iterations", "accuracy", "low", "high", "n", "source", "reported")
     )
     blue, *others = sns.color_palette("colorblind")
@@ -165,8 +166,8 @@ def draw_range_test(ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, sp
         bounds: a `clr.bounds.Bounds`; a bound that is NaN is not drawn.
         spacing: of the rates; "exponential" makes the axis logarithmic.
     """
-    checks.columns("curve", curve, ("lr", "mean"))
-    checks.choice("spacing", spacing, ("linear", "exponential"))
+    _checks.columns("curve", curve, ("lr", "mean"))
+    _checks.choice("spacing", spacing, ("linear", "exponential"))
     ax = plt.subplots()[1] if ax is None else _check_axes(ax)
     blue, orange, green, *_ = sns.color_palette("colorblind")
     seeds = f"mean of {curve['n'].max()} curves" if "n" in curve and curve["n"].max() > 1 else "one curve"

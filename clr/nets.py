@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clr import checks
+from clr import _checks
 
 __all__ = ["NETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "WithinChannelLRN"]
 
@@ -70,8 +70,8 @@ class WithinChannelLRN(nn.Module):
         super().__init__()
         if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"size must be a positive odd integer, got {size!r}")
-        checks.rate("alpha", alpha)
-        checks.rate("beta", beta)
+        _checks.rate("alpha", alpha)
+        _checks.rate("beta", beta)
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class CaffeNet(nn.Sequential):
     weight_decay: float  # the solver's own
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
-        checks.choice("init", init, ("caffe", "torch"))
+        _checks.choice("init", init, ("caffe", "torch"))
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         super().__init__(self._layers())
@@ -162,8 +162,8 @@ class CaffeNet(nn.Sequential):
             mults: False leaves the prototxt's multipliers out, so that every blob learns and decays alike.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
-        checks.rate("weight_decay", decay)
-        checks.flag("mults", mults)
+        _checks.rate("weight_decay", decay)
+        _checks.flag("mults", mults)
         return [
             {
                 "params": [self.get_parameter(name)],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from clr import checks
+from clr import _checks
 
 __all__ = ["SOLVERS", "WITHOUT_MOMENTUM", "CaffeSGD"]
 
@@ -112,8 +112,8 @@ SOLVERS: dict[str, Callable[..., Optimizer]] = {
 WITHOUT_MOMENTUM = ("RMSprop", "AdaGrad")
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "lr": checks.rate,
-    "momentum": checks.momentum,
-    "weight_decay": checks.rate,
-    "nesterov": checks.flag,
+    "lr": _checks.rate,
+    "momentum": _checks.momentum,
+    "weight_decay": _checks.rate,
+    "nesterov": _checks.flag,
 }

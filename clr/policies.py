@@ -20,12 +20,12 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
-from clr import checks
-from clr.arithmetic import at_most, between, real, sin, widened
+from clr import _checks
+from clr._arithmetic import at_most, between, real, sin, widened
 
 __all__ = [
     "Decay", "Exp", "ExpRange", "Fixed", "Parabolic", "Policy", "Ramp", "Sinusoidal", "Stages", "Triangular",
-    "Triangular2", "from_dict", "step_size", "to_dict",
+    "Triangular2", "cyclic_learning_rate", "from_dict", "step_size", "to_dict",
 ]  # fmt: skip
 
 
@@ -249,10 +249,38 @@ def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
     >>> step_size(examples=50_000, batch_size=100, epochs=4)
     2000
     """
-    examples, batch_size = checks.count("examples", examples), checks.count("batch_size", batch_size)
-    if not 0 < checks.number("epochs", epochs) < math.inf:
+    examples, batch_size = _checks.count("examples", examples), _checks.count("batch_size", batch_size)
+    if not 0 < _checks.number("epochs", epochs) < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     return max(1, round(math.ceil(examples / batch_size) * epochs))
+
+
+def cyclic_learning_rate(
+    global_step: Any,
+    learning_rate: float = 0.01,
+    max_lr: float = 0.1,
+    step_size: float = 20.0,
+    gamma: float = 0.99994,
+    mode: str = "triangular",
+) -> Any:
+    """Return the rate of `global_step` as the well-known TensorFlow implementation does: its call and defaults.
+
+    mode is "triangular", "triangular2" or "exp_range"; the last declines in amplitude only.
+    Source: mhmoodlan/cyclic-learning-rate, whose unknown modes mean "triangular"; here they are errors.
+
+    >>> round(cyclic_learning_rate(5), 12)
+    0.0325
+    """
+    base_lr, step_size = _checks.rate("learning_rate", learning_rate), _checks.count("step_size", step_size)
+    if mode == "triangular":
+        policy: Policy = Triangular(base_lr, max_lr, step_size)
+    elif mode == "triangular2":
+        policy = Triangular2(base_lr, max_lr, step_size)
+    elif mode == "exp_range":
+        policy = ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")
+    else:
+        raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {mode!r}')
+    return policy.__call__(global_step)  # by its name, or torch.compile up to 2.11 fails at a policy made inside
 
 
 def to_dict(policy: Policy) -> dict[str, Any]:
@@ -304,15 +332,15 @@ def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
 
 
 _CHECKS: dict[str, Any] = {
-    "lr": checks.rate,
-    "base_lr": checks.rate,
-    "max_lr": checks.rate,
-    "start_lr": checks.rate,
-    "end_lr": checks.rate,
-    "step_size": checks.count,
-    "iterations": checks.count,
-    "gamma": checks.decline,
+    "lr": _checks.rate,
+    "base_lr": _checks.rate,
+    "max_lr": _checks.rate,
+    "start_lr": _checks.rate,
+    "end_lr": _checks.rate,
+    "step_size": _checks.count,
+    "iterations": _checks.count,
+    "gamma": _checks.decline,
     "stages": _stages,
-    "decays": partial(checks.choice, known=("bounds", "amplitude")),
-    "spacing": partial(checks.choice, known=("linear", "exponential")),
+    "decays": partial(_checks.choice, known=("bounds", "amplitude")),
+    "spacing": partial(_checks.choice, known=("linear", "exponential")),
 }

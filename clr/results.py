@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from clr import checks, paths
+from clr import _checks, paths
+from clr._stats import t_interval
 
 __all__ = [
     "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
@@ -45,7 +46,7 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
     Both are on the disk before either has its name, and an older record goes before its rows do: whenever this is
     interrupted, the run is the old one, or none, or the new one.
     """
-    folder, seed = checks.path("folder", folder), checks.seed("seed", seed)
+    folder, seed = _checks.path("folder", folder), _checks.seed("seed", seed)
     if not rows or any(set(row) != set(COLUMNS) for row in rows):
         raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {rows!r}")
     if missing := {"config", "data"} - record.keys():
@@ -76,7 +77,7 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     Raises:
         ResultError: the files are damaged, edited or of another format, or the run is another than `identity`.
     """
-    folder = checks.path("folder", folder)
+    folder = _checks.path("folder", folder)
     csv, record_path = folder / f"seed-{seed}.csv", folder / f"seed-{seed}.json"
     try:
         record = json.loads(record_path.read_bytes())
@@ -142,7 +143,7 @@ def _finished(
     results_dir: str | os.PathLike[str] | None, dataset: str | None, experiment: str | None
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]]:
     """Give each finished run: where it lies (dataset, experiment, arm, seed), its rows and its record."""
-    root = paths.home() / "results" if results_dir is None else checks.path("results_dir", results_dir)
+    root = paths.home() / "results" if results_dir is None else _checks.path("results_dir", results_dir)
     folders = "/".join(glob.escape(name) if name else "*" for name in (dataset, experiment))
     for path in sorted(root.glob(f"{folders}/*/seed-*.json")):
         seed = path.stem.removeprefix("seed-")
@@ -180,16 +181,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         raise ValueError(f"values must be a sequence of numbers, got {values!r}")
     if len(sample) < 2:
         return (float("nan"), float("nan"))
-    half = stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample)
-    return float(sample.mean() - half), float(sample.mean() + half)
+    low, high = t_interval(sample.mean(), stats.sem(sample), len(sample))
+    return float(low), float(high)
 
 
 def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
-    checks.columns("frame", frame, [*KEYS, "iteration"])
+    _checks.columns("frame", frame, [*KEYS, "iteration"])
     if iteration is None:
         return frame[frame["iteration"] == frame.groupby(KEYS)["iteration"].transform("max")]
-    return frame[frame["iteration"] == checks.count("iteration", iteration)]
+    return frame[frame["iteration"] == _checks.count("iteration", iteration)]
 
 
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
@@ -200,7 +201,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
         iteration: where to look; None for the end of each run. A run that diverged before is not among the n there,
             but counted as diverged.
     """
-    checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
+    _checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
     ends = at(frame)
     lost = ends[~np.isfinite((ends["train_loss"] + ends["test_loss"]).astype(float))]
     lost = lost.groupby(ARM).size()
@@ -226,7 +227,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
         first, second: one row a seed, as `at` gives them for one arm.
     """
     for name, frame in {"first": first, "second": second}.items():
-        checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
+        _checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
         if frame.duplicated(["dataset", "seed"]).any():
             rows = int(frame.groupby(["dataset", "seed"]).size().max())
             raise ValueError(f"{name} must have one row a seed on each data set, as of one arm by `at`, got {rows}")
@@ -243,10 +244,10 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
         every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
             at its ends, where training would be stopped, and a lucky evaluation in between proves little.
     """
-    checks.columns("frame", frame, (*KEYS, "iteration", "test_accuracy"))
-    if not 0 <= checks.number("accuracy", accuracy) <= 1:
+    _checks.columns("frame", frame, (*KEYS, "iteration", "test_accuracy"))
+    if not 0 <= _checks.number("accuracy", accuracy) <= 1:
         raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
-    seen = frame if every is None else frame[frame["iteration"] % checks.count("every", every) == 0]
+    seen = frame if every is None else frame[frame["iteration"] % _checks.count("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
     return frame[KEYS].drop_duplicates().merge(reached.reset_index(), on=KEYS, how="left")
 
@@ -259,7 +260,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
     |---|---|
     | fixed | 5 |
     """
-    checks.columns("frame", frame, ())
+    _checks.columns("frame", frame, ())
     rows = [frame.columns, *frame.itertuples(index=False)]
     lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

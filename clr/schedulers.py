@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from clr import checks
+from clr import _checks
 
 __all__ = ["PolicyLR"]
 
@@ -109,9 +109,9 @@ def unshare(groups: list[dict[str, Any]]) -> None:
 
 def _multiplier(group: dict[str, Any]) -> float:
     value = group.get("lr_mult", 1)
-    return value if type(value) in (int, float) and 0 <= value < math.inf else checks.rate("lr_mult", value)
+    return value if type(value) in (int, float) and 0 <= value < math.inf else _checks.rate("lr_mult", value)
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:
     value = function(k)
-    return value if type(value) is float and 0 <= value < math.inf else checks.rate(f"{name}({k})", value)
+    return value if type(value) is float and 0 <= value < math.inf else _checks.rate(f"{name}({k})", value)

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CyclicLR
 
-from clr.functional import cyclic_learning_rate
 from clr.policies import (
     Decay,
     Exp,
@@ -31,6 +30,7 @@ from clr.policies import (
     Stages,
     Triangular,
     Triangular2,
+    cyclic_learning_rate,
     from_dict,
     step_size,
     to_dict,

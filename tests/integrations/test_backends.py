@@ -10,7 +10,8 @@ import joblib
 import pytest
 from joblib.externals.loky import reusable_executor
 
-from clr import catalogue, data, experiments, results
+from clr import data, experiments, results
+from clr.experiments import catalogue
 
 ARMS = ("first", "second", "third")
 

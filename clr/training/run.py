@@ -8,8 +8,8 @@ and torch version; across those, equal up to rounding.
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import PickleError
 from typing import Any
@@ -19,78 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clr import checks, machine, paths, results
-from clr.batches import Batches
+from clr import _checks, paths, results
 from clr.data import Cifar10
 from clr.nets import NETS
-from clr.optim import SOLVERS, WITHOUT_MOMENTUM
-from clr.policies import Policy, to_dict
-from clr.update import Update
+from clr.optim import SOLVERS
+from clr.training import machine
+from clr.training.config import RunConfig, identity
+from clr.training.update import Batches, Update
 
-__all__ = ["Run", "RunConfig", "evaluate", "identity", "loop", "train"]
+__all__ = ["Run", "evaluate", "train"]
 
 CHECKPOINT_SECONDS = 30.0  # between checkpoints
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All that decides a run's numbers, but for the data. Defaults are those of Caffe's cifar10 solvers.
-
-    net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates, in all.
-    pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
-    init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
-    mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
-    reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
-    evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
-    """
-
-    net: str
-    policy: Policy
-    iterations: int
-    seed: int = 0
-    batch_size: int = 100
-    pixels: str = "caffe"
-    init: str = "caffe"
-    mults: bool = True
-    optimizer: str = "CaffeSGD"
-    momentum: float = 0.9
-    weight_decay: float | None = None
-    reshuffle: bool = False
-    evaluate_every: int = 500
-    test_pictures: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            checks.choice(name, getattr(self, name), known)
-        for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
-            if name != "test_pictures" or self.test_pictures is not None:
-                object.__setattr__(self, name, checks.count(name, getattr(self, name)))
-        for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
-            if name != "weight_decay" or self.weight_decay is not None:
-                object.__setattr__(self, name, check(name, getattr(self, name)))
-        if not isinstance(self.policy, Policy):
-            raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
-        if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
-            raise ValueError(f"momentum must be 0 for {self.optimizer}, which has none in Caffe, got {self.momentum}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the config as plain JSON values."""
-        return asdict(self) | {"policy": to_dict(self.policy)}
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "seed": checks.seed,
-    "momentum": checks.momentum,
-    "weight_decay": checks.rate,
-    "mults": checks.flag,
-    "reshuffle": checks.flag,
-}
-_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
-
-
-def identity(config: RunConfig, data: Cifar10) -> dict[str, Any]:
-    """Return what a run is: with the same code, two runs of one identity have the same numbers."""
-    return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
 
 
 @dataclass(frozen=True)
@@ -101,32 +40,6 @@ class Run:
     diverged: bool
     provenance: dict[str, Any]
     weights: dict[str, Tensor]
-
-
-def loop(
-    update: Callable[[int, float], None],
-    rates: Sequence[float],
-    evaluate: Callable[[], Any],
-    every: int,
-    start: int = 0,
-) -> Iterator[tuple[int, float, Any]]:
-    """Make one update a rate; after each `every` of them, and at the end, yield an evaluation.
-
-    Args:
-        update: called with the iteration (0-based) and its rate.
-        start: the iteration to go on from, after a checkpoint.
-
-    Yields:
-        (updates made so far, the rate of the last one, what `evaluate` returned).
-
-    >>> list(loop(lambda k, rate: None, [0.1, 0.2, 0.3], lambda: "seen", every=2))
-    [(2, 0.2, 'seen'), (3, 0.3, 'seen')]
-    """
-    checks.count("every", every)
-    for k in range(start, len(rates)):
-        update(k, rates[k])
-        if (k + 1) % every == 0 or k + 1 == len(rates):
-            yield k + 1, rates[k], evaluate()
 
 
 def train(
@@ -154,9 +67,9 @@ def train(
         raise TypeError(f"config must be a RunConfig, got {config!r}")
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
-    checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
-    checks.function("progress", progress)
-    with machine.pinned(checks.count("threads", threads)), machine.on(device, tf32):
+    checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
+    _checks.function("progress", progress)
+    with machine.pinned(_checks.count("threads", threads)), machine.on(device, tf32):
         return _train(config, data, device, threads, checkpoint, progress)
 
 
@@ -196,9 +109,13 @@ def _train(
 
     progress(start)
     try:
-        for iteration, rate, seen in loop(update, rates, evaluate, config.evaluate_every, start):
-            rows.append({"iteration": iteration, "lr": rate, **seen})
-            progress(iteration)
+        for k in range(start, config.iterations):
+            update(k, rates[k])
+            if (k + 1) % config.evaluate_every and k + 1 < config.iterations:
+                continue
+            seen = evaluate()
+            rows.append({"iteration": k + 1, "lr": rates[k], **seen})
+            progress(k + 1)
             if not np.isfinite(seen["train_loss"] + seen["test_loss"]):
                 break
             if checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:

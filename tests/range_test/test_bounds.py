@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import clr
-from clr.bounds import Bounds, suggest_bounds
+from clr.range_test.bounds import Bounds, suggest_bounds
 
 matplotlib.use("Agg")
 LOG = np.geomspace(1e-4, 10, 100)
@@ -116,7 +116,7 @@ def test_a_rise_that_slows_has_its_bounds_at_the_two_knees(sd, later):
 
 
 def test_the_knees_are_those_of_fitting_every_pair_of_them_by_a_library():
-    from clr.reading import _best, _every_pair, _knees
+    from clr.range_test.curve import _best, _every_pair, _knees
 
     y = broken(LINEAR[::4]) + np.random.default_rng(0).normal(0, 0.03, 25)
     place, fits = np.arange(25.0), []
@@ -265,7 +265,7 @@ def test_a_range_test_draws_itself():
 def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
     from scipy.interpolate import make_smoothing_spline
 
-    from clr.reading import LAMS, _smoothers, smoothed
+    from clr.range_test.curve import LAMS, _smoothers, smoothed
 
     y, place = noisy([0])["metric"].to_numpy()[:30], np.arange(30.0)
     scores = []

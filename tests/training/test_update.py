@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_leaves
 
 from clr import training
 from clr.data import synthetic_cifar10
-from clr.machine import exact_float32
 from clr.optim import CaffeSGD
 from clr.policies import Triangular
 from clr.training import RunConfig, train
-from clr.update import Update
+from clr.training.machine import exact_float32
+from clr.training.update import Update
 
 CONFIG = RunConfig(
     net="Cifar10Quick", policy=Triangular(0.001, 0.01, 10), iterations=25, batch_size=100, pixels="unit", init="torch",
@@ -98,9 +98,9 @@ def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypat
 
 def test_torchs_optimizers_are_given_the_rate_by_the_host(small):
     config = changed(optimizer="Adam", iterations=4, evaluate_every=2, batch_size=20)
-    net = training._net(config, "cpu")
-    optimizer = training._optimizer(config, net)
-    update = Update(net, optimizer, training._batches(config, small, "cpu"), [0.1, 0.2], 0, 2)
+    net = training.run._net(config, "cpu")
+    optimizer = training.run._optimizer(config, net)
+    update = Update(net, optimizer, training.run._batches(config, small, "cpu"), [0.1, 0.2], 0, 2)
     update(0, 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1 * g["lr_mult"] for g in optimizer.param_groups]
     assert not update.on_device
@@ -142,7 +142,7 @@ def test_resumed_run_on_cuda_has_the_bits_of_an_undisturbed_one(small, tmp_path,
     config = changed(batch_size=50, evaluate_every=8)
     whole = train(config, small, device="cuda")
     clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(training.run.time, "perf_counter", lambda: next(clock))
     stopped = []
 
     def stop(iteration):

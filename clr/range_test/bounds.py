@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from clr.reading import FEWEST, Curve, Reading, read, resampled, smoothed, spread
+from clr._stats import t_interval
+from clr.range_test.curve import FEWEST, Curve, Reading, read, resampled, smoothed, spread
 
 __all__ = ["Bounds", "suggest_bounds"]
 
@@ -99,8 +99,8 @@ def _mean(places: Sequence[float], curves: int) -> tuple[float, tuple[float, flo
     told = np.array([place for place in places if np.isfinite(place)])
     if len(told) < 2 or 2 * len(told) <= curves:
         return float("nan"), UNTOLD
-    half = stats.t.ppf(0.975, len(told) - 1) * told.std(ddof=1) / np.sqrt(len(told))
-    return float(told.mean()), (float(told.mean() - half), float(told.mean() + half))
+    low, high = t_interval(told.mean(), told.std(ddof=1) / np.sqrt(len(told)), len(told))
+    return float(told.mean()), (float(low), float(high))
 
 
 def _quantiles(places: Sequence[float]) -> tuple[float, float]:
@@ -185,16 +185,14 @@ def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.D
     table = by_rate.agg(["mean", "std", "count"]).reset_index()
     smooths = [pd.Series(smoothed(c.y)[0], np.exp(c.x) if c.log else c.x) for c in curves if len(c.y) >= FEWEST]
     lr, count = table["lr"].to_numpy(), table["count"].to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        half = stats.t.ppf(0.975, np.maximum(count - 1, 1)) * table["std"].to_numpy() / np.sqrt(count)
-    half[count < len(curves)] = np.nan  # where some have diverged the others are no fair sample
-    if len(curves) == 1:
-        half = np.full(len(lr), 1.96 * spread(smoothed(curves[0].y)[1]) if smooths else np.nan)
     smooth = np.mean([np.interp(lr, s.index, s, right=np.nan) for s in smooths], axis=0) if smooths else np.nan * lr
-    middle = smooth if len(curves) == 1 else table["mean"].to_numpy()
-    return pd.DataFrame(
-        {"lr": lr, "mean": table["mean"], "low": middle - half, "high": middle + half, "smooth": smooth, "n": count}
-    )
+    if len(curves) == 1:
+        half = 1.96 * spread(smoothed(curves[0].y)[1]) if smooths else np.nan
+        low, high = smooth - half, smooth + half
+    else:  # where some have diverged the others are no fair sample
+        whole = np.where(count == len(curves), table["std"], np.nan)
+        low, high = t_interval(table["mean"].to_numpy(), whole / np.sqrt(count), count)
+    return pd.DataFrame({"lr": lr, "mean": table["mean"], "low": low, "high": high, "smooth": smooth, "n": count})
 
 
 # Words

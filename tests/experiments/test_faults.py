@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from clr import catalogue, data, experiments, results, training
+from clr import data, experiments, results, training
 from clr.__main__ import main
+from clr.experiments import catalogue
 from clr.results import ResultError
 from clr.training import identity
 
@@ -112,17 +113,17 @@ def test_two_processes_on_one_folder_end_as_one(start, undisturbed, tmp_path):
 def test_the_first_of_two_processes_keeps_its_result(monkeypatch, small, tmp_path):
     """Of one run; even where another device would have given it other numbers."""
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
-    job = experiments.Job(config, tmp_path, True, "cpu", rerun=False)
+    job = experiments.runner.Job(config, tmp_path, True, "cpu", rerun=False)
 
     def train(*arguments, **options):
         results.save(tmp_path, 0, [ROW], identity(config, small))  # the other is first
         return training.Run([ROW | {"lr": 0.2}], False, {}, {})
 
-    monkeypatch.setattr(experiments, "train", train)
+    monkeypatch.setattr(experiments.runner, "train", train)
     job(small, tmp_path / "none")
     assert results.load(tmp_path, 0)[0]["lr"].tolist() == [0.1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0.csv", "seed-0.json"]
-    monkeypatch.setattr(experiments, "train", None)  # and is not even begun when it is there
+    monkeypatch.setattr(experiments.runner, "train", None)  # and is not even begun when it is there
     job(small, tmp_path / "none")
 
 
@@ -197,7 +198,7 @@ def trial(monkeypatch):
         experiments.EXPERIMENTS, "trial", catalogue.Experiment("trial", "Faults?", arms, keep_weights=True)
     )
     monkeypatch.setitem(experiments.SCALES, "full", experiments.Scale(1, 1, 2, 20))
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", float("inf"))  # however slow the machine is
+    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", float("inf"))  # however slow the machine is
 
 
 @pytest.mark.parametrize(("rows", "limit", "name"), [(1, 100, "seed-0.json"), (100, 1000, "seed-0.csv")])
@@ -217,7 +218,7 @@ def test_a_file_that_may_not_grow_is_named_and_the_old_result_stays(tmp_path, ro
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named_and_the_last_one_stays(monkeypatch, small, tmp_path):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", 0.0)
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
     path, soft_hard = tmp_path / "run.checkpoint", resource.getrlimit(resource.RLIMIT_FSIZE)
     whole, seen = training.train(config, small), []
@@ -259,7 +260,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
     config = experiments.configs("trial", 2)["only", 0]
     folder = read_only / "synthetic" / "trial" / "only"
     results.save(folder, 0, [ROW], identity(config, small))
-    monkeypatch.setattr(experiments, "train", None)
+    monkeypatch.setattr(experiments.runner, "train", None)
     as_mere_user(read_only)
     assert len(experiments.run("trial", 1, data=small, results_dir=read_only)) == 1  # what is there can be read
     with pytest.raises(PermissionError, match=rf"Permission denied: '{folder}"):
@@ -268,7 +269,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
 
 def test_a_progress_note_that_cannot_be_written_stops_no_run(tmp_path):
     (tmp_path / "note").mkdir()
-    experiments._note(tmp_path / "note", 5)
+    experiments.runner._note(tmp_path / "note", 5)
 
 
 # Files that are damaged, of another version, edited, or of another run.
@@ -281,12 +282,18 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     pictures, folder = data.synthetic_cifar10(), tmp_path / "home/runs/synthetic-tiny/results/synthetic/range-test"
     for (arm, seed), config in experiments.configs("range-test", 3, "tiny").items():
-        run, net = identity(config, pictures), training._net(config, "cpu")
+        run, net = identity(config, pictures), training.run._net(config, "cpu")
         if seed < 2:
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
         else:
-            training._save_checkpoint(
-                folder / arm / f".seed-{seed}.checkpoint", run, [ROW], 1.0, {}, net, training._optimizer(config, net)
+            training.run._save_checkpoint(
+                folder / arm / f".seed-{seed}.checkpoint",
+                run,
+                [ROW],
+                1.0,
+                {},
+                net,
+                training.run._optimizer(config, net),
             )
     return folder / "quick-unit"
 
@@ -358,14 +365,14 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused_or_the_same(home):
     path = home / ".seed-2.checkpoint"
     content = path.read_bytes()
     config = experiments.configs("range-test", 3, "tiny")["quick-unit", 2]
-    run, net = identity(config, data.synthetic_cifar10()), training._net(config, "cpu")
+    run, net = identity(config, data.synthetic_cifar10()), training.run._net(config, "cpu")
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     refused = []
     for _ in range(20):
         path.write_bytes(content)
         flipped(path, random.randrange(len(content)))
         try:
-            assert training._resume(path, run, net, training._optimizer(config, net)) == ([ROW], 1.0, {})
+            assert training.run._resume(path, run, net, training.run._optimizer(config, net)) == ([ROW], 1.0, {})
             assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
         except ResultError as error:
             refused.append(str(error))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from clr import catalogue, experiments, paths, results, tables
+from clr import experiments, paths, results
+from clr.experiments import catalogue, tables
 
 
 def save(name: str, arm: str, seed: int, curve: dict[int, float], dataset: str = "cifar10") -> None:

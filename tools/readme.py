@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from clr import paths, results
-from clr.bounds import suggest_bounds
-from clr.catalogue import BY_EYE, EXPERIMENTS
+from clr.experiments.catalogue import BY_EYE, EXPERIMENTS
+from clr.experiments.tables import accuracy, differences, experiment_table
+from clr.range_test.bounds import suggest_bounds
 from clr.results import markdown_table
-from clr.tables import accuracy, differences, experiment_table
 
 __all__ = ["BLOCKS", "renew", "write"]
 
@@ -226,3 +226,7 @@ def write() -> None:
     """Renew README.md."""
     path = paths.home() / "README.md"
     path.write_text(renew(path.read_text()))
+
+
+if __name__ == "__main__":
+    write()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from clr import policies, results
-from clr.catalogue import EXPERIMENTS
+from clr.experiments.catalogue import EXPERIMENTS
 
 __all__ = ["accuracy", "all_arms", "differences", "experiment_table", "runs_table", "summaries"]
 

@@ -1,7 +1,7 @@
 """The LR range test of Cyclical Learning Rates (Smith, arXiv:1506.01186, section 3.3), on anyone's model.
 
 One short run whose rate rises from update to update, with the metric looked at along the way: the rates between
-which it improves are those to train with. The run is `training.loop` with a `Ramp`; afterwards the model, the
+which it improves are those to train with. Afterwards the model, the
 optimizer and every random state are as they were. `clr.suggest_bounds` reads the bounds off such curves.
 """
 
@@ -16,13 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from clr import checks
-from clr.bounds import Bounds, suggest_bounds
+from clr import _checks
 from clr.policies import Ramp
-from clr.restore import random_restored, restored, seed_all
+from clr.range_test.bounds import Bounds, suggest_bounds
+from clr.range_test.restore import random_restored, restored, seed_all
+from clr.range_test.trainer import EndlessBatches, Forward, Trainer, accuracy, pair
 from clr.schedulers import unshare
-from clr.trainer import EndlessBatches, Forward, Trainer, accuracy, pair
-from clr.training import loop
 
 __all__ = ["Bounds", "RangeTest", "lr_range_test", "suggest_bounds"]
 
@@ -128,16 +127,16 @@ def lr_range_test(
     ramp = Ramp(start_lr, end_lr, iterations, spacing)
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
-    every = max(1, ramp.iterations // 100) if eval_every is None else checks.count("eval_every", eval_every)
-    eval_batches = None if eval_batches is None else checks.count("eval_batches", eval_batches)
-    accumulate, seed = checks.count("accumulate", accumulate), None if seed is None else checks.seed("seed", seed)
+    every = max(1, ramp.iterations // 100) if eval_every is None else _checks.count("eval_every", eval_every)
+    eval_batches = None if eval_batches is None else _checks.count("eval_batches", eval_batches)
+    accumulate, seed = _checks.count("accumulate", accumulate), None if seed is None else _checks.seed("seed", seed)
     _check_trained(model, optimizer)
     _check_loaders(train_loader, val_loader)
     metric, forward = accuracy if metric is None else metric, pair if forward is None else forward
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
-        checks.function(name, value)
+        _checks.function(name, value)
     for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
-        checks.flag(name, flag)
+        _checks.flag(name, flag)
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
@@ -172,15 +171,12 @@ def _rows(
         raise ValueError(f"metric must be a finite number on the model as it is, got {before}")
     rows = [(0, np.nan, before, np.nan)]
     with tqdm(total=len(rates), unit="updates", desc="LR range test", disable=not progress) as bar:
-        updates = loop(
-            lambda k, rate: trainer.update(rate, next(batches)),
-            rates,
-            lambda: (trainer.evaluate(held_out), trainer.mean_loss()),
-            every,
-        )
-        for iteration, _, (metric, loss) in updates:
-            rows.append((iteration, trainer.rate(), metric, loss))
-            bar.update(iteration - bar.n)
+        for k, rate in enumerate(rates):
+            trainer.update(rate, next(batches))
+            if (k + 1) % every and k + 1 < len(rates):
+                continue
+            rows.append((k + 1, trainer.rate(), trainer.evaluate(held_out), trainer.mean_loss()))
+            bar.update(k + 1 - bar.n)
             if stop and _diverged(rows):
                 break
     return rows

@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from clr import checks, machine, paths, results
-from clr.catalogue import EXPERIMENTS
+from clr import _checks, paths, results
 from clr.data import Cifar10, load_cifar10
+from clr.experiments.catalogue import EXPERIMENTS
 from clr.policies import Policy, Stages
-from clr.training import Run, RunConfig, identity, train
+from clr.training import Run, RunConfig, identity, machine, train
 
 __all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
@@ -44,9 +44,9 @@ SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": 
 
 def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tuple[str, int], RunConfig]:
     """Return the runs of an experiment, by (arm, seed): first all arms of seed 0, the longest first, then of 1, ..."""
-    checks.choice("name", name, EXPERIMENTS)
-    checks.choice("scale", scale, SCALES)
-    seeds = SCALES[scale].seeds if seeds is None else checks.count("seeds", seeds)
+    _checks.choice("name", name, EXPERIMENTS)
+    _checks.choice("scale", scale, SCALES)
+    seeds = SCALES[scale].seeds if seeds is None else _checks.count("seeds", seeds)
     arms = sorted(EXPERIMENTS[name].arms.items(), key=lambda arm: -arm[1].iterations)
     return {
         (arm, seed): _scaled(replace(config, seed=seed), SCALES[scale]) for seed in range(seeds) for arm, config in arms
@@ -82,7 +82,7 @@ def _shrunk(policy: Policy, by: int) -> Policy:
 
 def results_folder(dataset: str, scale: str) -> Path:
     """Return where runs are kept: results/ at full scale on real pictures, else runs/<data set>-<scale>/results."""
-    checks.choice("scale", scale, SCALES)
+    _checks.choice("scale", scale, SCALES)
     if scale == "full" and dataset != "synthetic":
         return paths.home() / "results"
     return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
@@ -115,14 +115,14 @@ def run(
         ResultError: a result that is there was made with another config or data; the message names the field.
     """
     wanted = configs(name, seeds, scale)
-    n_jobs = n_jobs if n_jobs in (None, -1) else checks.count("n_jobs", n_jobs)
-    checks.flag("rerun", rerun)
+    n_jobs = n_jobs if n_jobs in (None, -1) else _checks.count("n_jobs", n_jobs)
+    _checks.flag("rerun", rerun)
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     devices = _devices(usual if device is None else device)
     data = load_cifar10() if data is None else data
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
-    root = results_folder(data.name, scale) if results_dir is None else checks.path("results_dir", results_dir)
+    root = results_folder(data.name, scale) if results_dir is None else _checks.path("results_dir", results_dir)
     folder = root / data.name / name
     jobs = [
         Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)

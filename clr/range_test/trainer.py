@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clr.restore import random_restored
+from clr.range_test.restore import random_restored
 
 __all__ = ["EndlessBatches", "Forward", "Trainer", "accuracy", "pair"]
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clr import experiments, paths, report, results, tables
+from clr import experiments, paths, results
+from clr.experiments import tables
+from tools import readme as report
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +27,7 @@ def save(
 def test_readme_holds_what_the_results_say(monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(ROOT))
     text = (ROOT / "README.md").read_text()
-    assert report.renew(text) == text, "run `python -m clr readme`"
+    assert report.renew(text) == text, "run `python -m tools.readme`"
 
 
 def test_claim_before_anything_has_run():

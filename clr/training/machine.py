@@ -128,8 +128,8 @@ def _processor() -> str:
 def _commit() -> str | None:
     """Return the commit of this code, with "+" after it where files differ from it; None outside a checkout."""
     try:
-        here = Path(__file__).parent
-        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]  # not where it was only installed
+        here = Path(__file__).parents[1]  # the package's folder: a change anywhere in it counts
+        tracked = ["git", "ls-files", "--error-unmatch", "__init__.py"]  # not where it was only installed
         subprocess.run(tracked, cwd=here, capture_output=True, check=True)
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "."], cwd=here, capture_output=True)

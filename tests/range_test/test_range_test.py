@@ -463,7 +463,7 @@ def test_a_metric_is_averaged_by_the_size_of_batches():
 
 
 def test_accuracy_counts_every_place_of_a_sequence():
-    from clr.trainer import accuracy
+    from clr.range_test.trainer import accuracy
 
     scores = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])  # (1 example, 2 classes, 2 places)
     assert accuracy(scores, torch.tensor([[0, 0]])) == 0.5

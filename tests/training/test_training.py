@@ -12,7 +12,7 @@ from clr import results, training
 from clr.data import Cifar10, Split
 from clr.nets import Cifar10Quick
 from clr.policies import Fixed, Stages, Triangular
-from clr.training import RunConfig, loop, train
+from clr.training import RunConfig, train
 
 CONFIG = RunConfig(
     net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
@@ -27,15 +27,6 @@ def changed(**values):
 def assert_same(first, second):
     assert first.rows == second.rows
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
-
-
-def test_loop_updates_with_every_rate_and_evaluates_at_exact_iterations_and_at_the_end():
-    seen = []
-    rates = [0.1 * k for k in range(8)]
-    evaluations = list(loop(lambda k, rate: seen.append((k, rate)), rates, lambda: len(seen), every=3))
-    assert seen == list(enumerate(rates))
-    assert evaluations == [(3, rates[2], 3), (6, rates[5], 6), (8, rates[7], 8)]
-    assert [n for n, _, _ in loop(lambda k, rate: None, rates, lambda: None, every=3, start=3)] == [6, 8]
 
 
 def test_rows_hold_the_rates_that_were_used(small):
@@ -99,11 +90,11 @@ def test_interrupted_run_goes_on_bit_for_bit(small, tmp_path, monkeypatch, net, 
     config = changed(net=net, mults=True, weight_decay=None)
     whole = train(config, small)
     clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(training.run.time, "perf_counter", lambda: next(clock))
     saved = []
     checkpoint = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training, "_save_checkpoint", saving(training._save_checkpoint, saved, after))
+        patch.setattr(training.run, "_save_checkpoint", saving(training.run._save_checkpoint, saved, after))
         train(config, small, checkpoint=checkpoint)
     assert saved[-1] == after
     resumed = []
@@ -122,25 +113,25 @@ def saving(save, saved, after):
 
 
 def test_resume_restores_the_memory_format(small, tmp_path):
-    net = training._net(CONFIG, "cpu")
-    optimizer = training._optimizer(CONFIG, net)
+    net = training.run._net(CONFIG, "cpu")
+    optimizer = training.run._optimizer(CONFIG, net)
     net(torch.zeros(2, 3, 32, 32)).sum().backward()
     optimizer.step()
-    training._save_checkpoint(tmp_path / "c", {}, [{"iteration": 1}], 0.0, {}, net, optimizer)
-    again = training._net(CONFIG, "cpu")
-    optimizer_again = training._optimizer(CONFIG, again)
-    training._resume(tmp_path / "c", {}, again, optimizer_again)
+    training.run._save_checkpoint(tmp_path / "c", {}, [{"iteration": 1}], 0.0, {}, net, optimizer)
+    again = training.run._net(CONFIG, "cpu")
+    optimizer_again = training.run._optimizer(CONFIG, again)
+    training.run._resume(tmp_path / "c", {}, again, optimizer_again)
     for old, new in zip(net.parameters(), again.parameters(), strict=True):
         assert old.stride() == new.stride()
         assert optimizer.state[old]["velocity"].stride() == optimizer_again.state[new]["velocity"].stride()
 
 
 def test_a_run_that_went_on_elsewhere_says_where_it_was_begun(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", 0.0)
     checkpoint = tmp_path / "run.checkpoint"
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training, "_save_checkpoint", saving(training._save_checkpoint, [], 3))
-        patch.setattr(training.machine, "_commit", lambda: "an older commit")
+        patch.setattr(training.run, "_save_checkpoint", saving(training.run._save_checkpoint, [], 3))
+        patch.setattr(training.run.machine, "_commit", lambda: "an older commit")
         train(CONFIG, small, checkpoint=checkpoint)
     made = train(CONFIG, small, checkpoint=checkpoint).provenance
     assert made["begun"] == {"commit": "an older commit"} and made["commit"] != "an older commit"
@@ -148,10 +139,10 @@ def test_a_run_that_went_on_elsewhere_says_where_it_was_begun(small, tmp_path, m
 
 
 def test_checkpoint_of_another_run_is_refused(small, tmp_path):
-    net = training._net(CONFIG, "cpu")
+    net = training.run._net(CONFIG, "cpu")
     run = training.identity(CONFIG, small)
-    optimizer = training._optimizer(CONFIG, net)
-    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
+    optimizer = training.run._optimizer(CONFIG, net)
+    training.run._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
     with pytest.raises(
         ValueError, match=r"is of another run: checkpoint.config.momentum is 0.9, asked for 0.5; delete"
     ):
@@ -166,12 +157,12 @@ def test_damaged_checkpoint_is_said(small, tmp_path):
 
 @pytest.mark.parametrize("lost", ["begun", "rows", "net"])
 def test_a_checkpoint_without_a_part_is_said(small, tmp_path, monkeypatch, lost):
-    net = training._net(CONFIG, "cpu")
-    run, optimizer = training.identity(CONFIG, small), training._optimizer(CONFIG, net)
+    net = training.run._net(CONFIG, "cpu")
+    run, optimizer = training.identity(CONFIG, small), training.run._optimizer(CONFIG, net)
     save = torch.save
     partly = lambda state, file: save({name: part for name, part in state.items() if name != lost}, file)  # noqa: E731
     monkeypatch.setattr(torch, "save", partly)
-    training._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
+    training.run._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
     with pytest.raises(results.ResultError, match=f"c is damaged .'{lost}'.; delete it to begin anew"):
         train(CONFIG, small, checkpoint=tmp_path / "c")
 
@@ -208,7 +199,7 @@ def test_momentum_is_kept_when_the_rate_drops(small):
 
 def test_batches_cover_every_picture_once_an_epoch(small):
     for reshuffle in (True, False):
-        batches = training._batches(changed(reshuffle=reshuffle), small, "cpu")
+        batches = training.run._batches(changed(reshuffle=reshuffle), small, "cpu")
         epochs = []
         for epoch in range(2):
             for k in range(50):
@@ -220,7 +211,7 @@ def test_batches_cover_every_picture_once_an_epoch(small):
 
 
 def test_the_two_input_conventions(small):
-    unit, caffe = (training._batches(changed(pixels=pixels), small, "cpu") for pixels in ("unit", "caffe"))
+    unit, caffe = (training.run._batches(changed(pixels=pixels), small, "cpu") for pixels in ("unit", "caffe"))
     (pictures, labels), order = unit(3), unit.order[60:80]
     raw = small.train.images[order].double()
     means = small.train.images.double().mean((0, 2, 3)).view(3, 1, 1)
@@ -235,13 +226,13 @@ def test_every_class_is_among_the_test_pictures_of_a_data_set_in_order_of_class(
     """As an image folder is: the first 2,000 pictures would be airplanes and automobiles."""
     in_order = Split(small.test.images[:100], torch.arange(10).repeat_interleave(10))
     data = Cifar10(small.train, in_order, "toy", "none")
-    labels = training._batches(changed(test_pictures=count), data, "cpu").test_set[1]
+    labels = training.run._batches(changed(test_pictures=count), data, "cpu").test_set[1]
     assert len(labels) == min(count or 100, 100)
     assert labels.bincount(minlength=10).max() - labels.bincount(minlength=10).min() <= 1
 
 
 def test_evaluation_does_not_depend_on_its_batch_size(small):
-    batches = training._batches(changed(test_pictures=None), small, "cpu")
+    batches = training.run._batches(changed(test_pictures=None), small, "cpu")
     net = Cifar10Quick("torch", torch.Generator().manual_seed(0))
     seen = [batches.test(net, size) for size in (500, 64, 7)]
     assert len({result["test_accuracy"] for result in seen}) == 1

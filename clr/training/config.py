@@ -1,0 +1,74 @@
+"""What a run is: its `RunConfig` and its data."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clr import _checks
+from clr.data import Cifar10
+from clr.nets import NETS
+from clr.optim import SOLVERS, WITHOUT_MOMENTUM
+from clr.policies import Policy, to_dict
+
+__all__ = ["RunConfig", "identity"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run's numbers, but for the data. Defaults are those of Caffe's cifar10 solvers.
+
+    net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates, in all.
+    pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
+    init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
+    mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
+    reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
+    evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
+    """
+
+    net: str
+    policy: Policy
+    iterations: int
+    seed: int = 0
+    batch_size: int = 100
+    pixels: str = "caffe"
+    init: str = "caffe"
+    mults: bool = True
+    optimizer: str = "CaffeSGD"
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    reshuffle: bool = False
+    evaluate_every: int = 500
+    test_pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            _checks.choice(name, getattr(self, name), known)
+        for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
+            if name != "test_pictures" or self.test_pictures is not None:
+                object.__setattr__(self, name, _checks.count(name, getattr(self, name)))
+        for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
+            if name != "weight_decay" or self.weight_decay is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
+        if not isinstance(self.policy, Policy):
+            raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
+        if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
+            raise ValueError(f"momentum must be 0 for {self.optimizer}, which has none in Caffe, got {self.momentum}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as plain JSON values."""
+        return asdict(self) | {"policy": to_dict(self.policy)}
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "seed": _checks.seed,
+    "momentum": _checks.momentum,
+    "weight_decay": _checks.rate,
+    "mults": _checks.flag,
+    "reshuffle": _checks.flag,
+}
+_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
+
+
+def identity(config: RunConfig, data: Cifar10) -> dict[str, Any]:
+    """Return what a run is: with the same code, two runs of one identity have the same numbers."""
+    return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
