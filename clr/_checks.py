@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["choice", "columns", "count", "decline", "flag", "function", "momentum", "number", "path", "rate", "seed"]
+__all__ = [
+    "boolean", "choice", "columns", "decay_factor", "function", "momentum", "nonnegative", "number", "path",
+    "positive_int", "seed",
+]  # fmt: skip
 
 
 def number(name: str, value: Any, kind: str = "a number") -> float:
@@ -23,10 +26,10 @@ def number(name: str, value: Any, kind: str = "a number") -> float:
         return math.inf
 
 
-def rate(name: str, value: Any) -> float:
+def nonnegative(name: str, value: Any) -> float:
     """Return a learning rate, or anything else that is finite and not negative.
 
-    >>> rate("base_lr", -1)
+    >>> nonnegative("base_lr", -1)
     Traceback (most recent call last):
     ValueError: base_lr must be a finite number >= 0, got -1
     """
@@ -35,7 +38,7 @@ def rate(name: str, value: Any) -> float:
     return float(value)
 
 
-def count(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any) -> int:
     """Return a positive integer; 20.0 counts as 20, 2.5 does not."""
     as_float = number(name, value, "a positive integer")
     if not (0 < as_float < math.inf and as_float.is_integer()):
@@ -43,7 +46,7 @@ def count(name: str, value: Any) -> int:
     return int(value)
 
 
-def decline(name: str, value: Any) -> float:
+def decay_factor(name: str, value: Any) -> float:
     """Return the factor of an exponential decline, in (0, 1]."""
     if not 0 < number(name, value) <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value!r}")
@@ -80,7 +83,7 @@ def seed(name: str, value: Any) -> int:
     return whole
 
 
-def flag(name: str, value: Any) -> bool:
+def boolean(name: str, value: Any) -> bool:
     """Return True or False; what is merely true, such as "no", is refused."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")

@@ -259,7 +259,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     Deterministic, and the same on every platform (numpy's RandomState integers). A net that has learnt the ten
     patterns is right in about 77.5 % of cases and can do no better.
     """
-    train, test = _checks.count("train", train), _checks.count("test", test)
+    train, test = _checks.positive_int("train", train), _checks.positive_int("test", test)
     random = np.random.RandomState(_checks.seed("seed", seed))
     patterns = random.randint(-64, 65, (len(CLASSES), 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3).astype(np.int16)
     splits = [_synthetic_split(random, patterns, count) for count in (train, test)]

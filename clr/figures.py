@@ -40,7 +40,7 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
     _check_axes(ax)
     if not isinstance(policies, Mapping):
         raise TypeError(f"policies must be a mapping of names to policies, got {policies!r}")
-    iterations = _checks.count("iterations", iterations)
+    iterations = _checks.positive_int("iterations", iterations)
     k = np.arange(iterations + 1)
     for name, policy in policies.items():
         ax.plot(k, _checks.function(f"policies[{name!r}]", policy)(k), label=name)
@@ -61,7 +61,7 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     """
     _check_axes(ax)
     _checks.columns("frame", frame, ("dataset", "arm", "iteration", "test_accuracy"))
-    cycles = {arm: _checks.count(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
+    cycles = {arm: _checks.positive_int(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if frame["dataset"].nunique() > 1:
         raise ValueError(f"frame must hold one data set, got {', '.join(frame['dataset'].unique())}")
     if "experiment" in frame and frame["experiment"].nunique() > 1:
@@ -100,7 +100,7 @@ def draw_cycle(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequenc
         cycle: updates in a cycle.
     """
     _checks.columns("frame", frame, ("iteration", "lr", "test_accuracy"))
-    end = frame["iteration"].max() // _checks.count("cycle", cycle) * cycle
+    end = frame["iteration"].max() // _checks.positive_int("cycle", cycle) * cycle
     if not end > 0:
         raise ValueError(f"frame must reach the end of a cycle of {cycle}, got {frame['iteration'].max()} updates")
     start = max(0, end - 2 * cycle)
@@ -126,7 +126,7 @@ def draw_forest(ax: Axes, arms: pd.DataFrame) -> Axes:
     """Draw every arm's accuracy with its 95 % interval (n > 2), one a line, beside what others reported of it.
 
     Args:
-        arms: of one data set, as `clr.tables.all_arms` returns them.
+        arms: of one data set, as `clr.tables.arms_table` returns them.
     """
     _check_axes(ax)
     _checks.columns(

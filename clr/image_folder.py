@@ -102,5 +102,5 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with suppress(OSError), paths.replacing(path) as part, part.open("wb") as file:
+    with suppress(OSError), paths.atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # a read-only or full disk costs the next start some seconds, no more

@@ -70,8 +70,8 @@ class WithinChannelLRN(nn.Module):
         super().__init__()
         if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(f"size must be a positive odd integer, got {size!r}")
-        _checks.rate("alpha", alpha)
-        _checks.rate("beta", beta)
+        _checks.nonnegative("alpha", alpha)
+        _checks.nonnegative("beta", beta)
         self.size, self.alpha, self.beta = size, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,8 +162,8 @@ class CaffeNet(nn.Sequential):
             mults: False leaves the prototxt's multipliers out, so that every blob learns and decays alike.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
-        _checks.rate("weight_decay", decay)
-        _checks.flag("mults", mults)
+        _checks.nonnegative("weight_decay", decay)
+        _checks.boolean("mults", mults)
         return [
             {
                 "params": [self.get_parameter(name)],

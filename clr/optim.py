@@ -112,8 +112,8 @@ SOLVERS: dict[str, Callable[..., Optimizer]] = {
 WITHOUT_MOMENTUM = ("RMSprop", "AdaGrad")
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "lr": _checks.rate,
+    "lr": _checks.nonnegative,
     "momentum": _checks.momentum,
-    "weight_decay": _checks.rate,
-    "nesterov": _checks.flag,
+    "weight_decay": _checks.nonnegative,
+    "nesterov": _checks.boolean,
 }

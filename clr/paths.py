@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["home", "replacing"]
+__all__ = ["atomic_write", "home"]
 
 
 def home() -> Path:
@@ -25,7 +25,7 @@ def home() -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, which then becomes `path`: no reader ever sees half a file.
 
     When the writing fails, or is interrupted, nothing is left of it and what was at `path` still is. An error, such as

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from clr import _checks
-from clr._arithmetic import at_most, between, real, sin, widened
+from clr._arithmetic import as_float, as_int64, lerp, minimum, sin
 
 __all__ = [
     "Decay", "Exp", "ExpRange", "Fixed", "Parabolic", "Policy", "Ramp", "Sinusoidal", "Stages", "Triangular",
@@ -48,7 +48,7 @@ class Policy:
 
     def __call__(self, iteration: Any) -> Any:
         """Return the learning rate of update `iteration` (0-based): an integer, or an array or tensor of them."""
-        return self._rate(widened(iteration))
+        return self._rate(as_int64(iteration))
 
     def _rate(self, k: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define _rate(k)")
@@ -65,7 +65,7 @@ class Fixed(Policy):
     lr: float
 
     def _rate(self, k: Any) -> Any:
-        return self.lr + 0 * real(k)
+        return self.lr + 0 * as_float(k)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Exp(Policy):
     gamma: float
 
     def _rate(self, k: Any) -> Any:
-        return self.base_lr * self.gamma ** real(k)
+        return self.base_lr * self.gamma ** as_float(k)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Decay(Policy):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return between(self.base_lr, self.max_lr, real(self.step_size - at_most(k, self.step_size)) / self.step_size)
+        return lerp(self.base_lr, self.max_lr, as_float(self.step_size - minimum(k, self.step_size)) / self.step_size)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Cyclic(Policy):
 
     def _height(self, k: Any) -> Any:
         """Height in the cycle, 0 at its ends and 1 in its middle; exact, as all before the division is integer."""
-        return real(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size
+        return as_float(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size
 
     def _cycle(self, k: Any) -> Any:
         return k // (2 * self.step_size)
@@ -126,7 +126,7 @@ class Triangular(_Cyclic):
     """
 
     def _rate(self, k: Any) -> Any:
-        return between(self.base_lr, self.max_lr, self._height(k))
+        return lerp(self.base_lr, self.max_lr, self._height(k))
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Triangular2(_Cyclic):
     """
 
     def _rate(self, k: Any) -> Any:
-        return between(self.base_lr, self.max_lr, self._height(k) * 0.5 ** real(self._cycle(k)))
+        return lerp(self.base_lr, self.max_lr, self._height(k) * 0.5 ** as_float(self._cycle(k)))
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,10 @@ class ExpRange(_Cyclic):
     decays: str = "bounds"
 
     def _rate(self, k: Any) -> Any:
-        decline = self.gamma ** real(k)
+        decline = self.gamma ** as_float(k)
         if self.decays == "bounds":
-            return between(self.base_lr, self.max_lr, self._height(k)) * decline
-        return between(self.base_lr, self.max_lr, self._height(k) * decline)
+            return lerp(self.base_lr, self.max_lr, self._height(k)) * decline
+        return lerp(self.base_lr, self.max_lr, self._height(k) * decline)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Parabolic(_Cyclic):
 
     def _rate(self, k: Any) -> Any:
         height = self._height(k)
-        return between(self.base_lr, self.max_lr, height * (2 - height))
+        return lerp(self.base_lr, self.max_lr, height * (2 - height))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Sinusoidal(_Cyclic):
     """
 
     def _rate(self, k: Any) -> Any:
-        return between(self.base_lr, self.max_lr, sin(self._height(k) * (math.pi / 2)) ** 2)
+        return lerp(self.base_lr, self.max_lr, sin(self._height(k) * (math.pi / 2)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,8 @@ class Ramp(Policy):
             raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
 
     def _rate(self, k: Any) -> Any:
-        k = at_most(k, self.iterations)
-        done, left = real(k) / self.iterations, real(self.iterations - k) / self.iterations
+        k = minimum(k, self.iterations)
+        done, left = as_float(k) / self.iterations, as_float(self.iterations - k) / self.iterations
         if self.spacing == "linear":
             return self.start_lr * left + self.end_lr * done
         return self.start_lr**left * self.end_lr**done
@@ -249,7 +249,7 @@ def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
     >>> step_size(examples=50_000, batch_size=100, epochs=4)
     2000
     """
-    examples, batch_size = _checks.count("examples", examples), _checks.count("batch_size", batch_size)
+    examples, batch_size = _checks.positive_int("examples", examples), _checks.positive_int("batch_size", batch_size)
     if not 0 < _checks.number("epochs", epochs) < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     return max(1, round(math.ceil(examples / batch_size) * epochs))
@@ -271,7 +271,10 @@ def cyclic_learning_rate(
     >>> round(cyclic_learning_rate(5), 12)
     0.0325
     """
-    base_lr, step_size = _checks.rate("learning_rate", learning_rate), _checks.count("step_size", step_size)
+    base_lr, step_size = (
+        _checks.nonnegative("learning_rate", learning_rate),
+        _checks.positive_int("step_size", step_size),
+    )
     if mode == "triangular":
         policy: Policy = Triangular(base_lr, max_lr, step_size)
     elif mode == "triangular2":
@@ -332,14 +335,14 @@ def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
 
 
 _CHECKS: dict[str, Any] = {
-    "lr": _checks.rate,
-    "base_lr": _checks.rate,
-    "max_lr": _checks.rate,
-    "start_lr": _checks.rate,
-    "end_lr": _checks.rate,
-    "step_size": _checks.count,
-    "iterations": _checks.count,
-    "gamma": _checks.decline,
+    "lr": _checks.nonnegative,
+    "base_lr": _checks.nonnegative,
+    "max_lr": _checks.nonnegative,
+    "start_lr": _checks.nonnegative,
+    "end_lr": _checks.nonnegative,
+    "step_size": _checks.positive_int,
+    "iterations": _checks.positive_int,
+    "gamma": _checks.decay_factor,
     "stages": _stages,
     "decays": partial(_checks.choice, known=("bounds", "amplitude")),
     "spacing": partial(_checks.choice, known=("linear", "exponential")),

@@ -26,8 +26,8 @@ from clr import _checks, paths
 from clr._stats import t_interval
 
 __all__ = [
-    "COLUMNS", "ResultError", "at", "compare", "interval", "iterations_to_accuracy", "load", "markdown_table", "read",
-    "records", "save", "summarise",
+    "COLUMNS", "ResultError", "interval", "iterations_to_accuracy", "load", "markdown_table",
+    "paired_difference", "read", "records", "rows_at", "save", "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -54,9 +54,9 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     record_path = folder / f"seed-{seed}.json"
-    with paths.replacing(record_path) as record_part:
+    with paths.atomic_write(record_path) as record_part:
         _write(record_part, json.dumps(record, indent=1) + "\n")
-        with paths.replacing(folder / f"seed-{seed}.csv") as part:
+        with paths.atomic_write(folder / f"seed-{seed}.csv") as part:
             _write(part, text)
             record_path.unlink(missing_ok=True)
 
@@ -98,7 +98,7 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
     if hashlib.sha256(text).hexdigest() != record["sha256"]:
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
     for part, asked in (identity or {}).items():
-        if difference := first_difference(part, record.get(part), asked):
+        if difference := first_mismatch(part, record.get(part), asked):
             raise ResultError(f"{record_path} holds another run: {difference}. Delete it, rerun, or name other results")
     return _parsed(text), record
 
@@ -108,11 +108,11 @@ def _parsed(text: bytes) -> pd.DataFrame:
     return rows.astype({"iteration": "int64"})
 
 
-def first_difference(name: str, found: Any, asked: Any) -> str | None:
+def first_mismatch(name: str, found: Any, asked: Any) -> str | None:
     """Return the first field in which two configs differ, in words, or None."""
     if isinstance(found, Mapping) and isinstance(asked, Mapping):
         for key in [*asked, *(key for key in found if key not in asked)]:
-            if difference := first_difference(f"{name}.{key}", found.get(key), asked.get(key)):
+            if difference := first_mismatch(f"{name}.{key}", found.get(key), asked.get(key)):
                 return difference
         return None
     asked = json.loads(json.dumps(asked))
@@ -185,12 +185,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
+def rows_at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Return each run's row at an iteration, or its last row; runs without a row there are left out."""
     _checks.columns("frame", frame, [*KEYS, "iteration"])
     if iteration is None:
         return frame[frame["iteration"] == frame.groupby(KEYS)["iteration"].transform("max")]
-    return frame[frame["iteration"] == _checks.count("iteration", iteration)]
+    return frame[frame["iteration"] == _checks.positive_int("iteration", iteration)]
 
 
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
@@ -202,7 +202,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             but counted as diverged.
     """
     _checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
-    ends = at(frame)
+    ends = rows_at(frame)
     lost = ends[~np.isfinite((ends["train_loss"] + ends["test_loss"]).astype(float))]
     lost = lost.groupby(ARM).size()
     rows = [
@@ -215,22 +215,22 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             "n": len(runs),
             "diverged": int(lost.get(keys, 0)),
         }
-        for keys, runs in at(frame, iteration).groupby(ARM)
+        for keys, runs in rows_at(frame, iteration).groupby(ARM)
     ]
     return pd.DataFrame(rows, columns=[*ARM, "iterations", "accuracy", "low", "high", "sd", "n", "diverged"])
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
     """Compare two arms seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs.
 
     Args:
-        first, second: one row a seed, as `at` gives them for one arm.
+        first, second: one row a seed, as `rows_at` gives them for one arm.
     """
     for name, frame in {"first": first, "second": second}.items():
         _checks.columns(name, frame, ("dataset", "seed", "test_accuracy"))
         if frame.duplicated(["dataset", "seed"]).any():
             rows = int(frame.groupby(["dataset", "seed"]).size().max())
-            raise ValueError(f"{name} must have one row a seed on each data set, as of one arm by `at`, got {rows}")
+            raise ValueError(f"{name} must have one row per seed and data set, as `rows_at` gives, got {rows}")
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
     differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
     low, high = interval(differences)
@@ -247,7 +247,7 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
     _checks.columns("frame", frame, (*KEYS, "iteration", "test_accuracy"))
     if not 0 <= _checks.number("accuracy", accuracy) <= 1:
         raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
-    seen = frame if every is None else frame[frame["iteration"] % _checks.count("every", every) == 0]
+    seen = frame if every is None else frame[frame["iteration"] % _checks.positive_int("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
     return frame[KEYS].drop_duplicates().merge(reached.reset_index(), on=KEYS, how="left")
 

@@ -64,7 +64,7 @@ class PolicyLR(LRScheduler):
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
-        unshare(optimizer.param_groups)
+        unshare_lr(optimizer.param_groups)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -98,7 +98,7 @@ class PolicyLR(LRScheduler):
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
 
 
-def unshare(groups: list[dict[str, Any]]) -> None:
+def unshare_lr(groups: list[dict[str, Any]]) -> None:
     """Give each group a tensor of its own for its rate: torch hands the one tensor it was given to all of them."""
     seen: set[int] = set()
     for group in groups:
@@ -109,9 +109,9 @@ def unshare(groups: list[dict[str, Any]]) -> None:
 
 def _multiplier(group: dict[str, Any]) -> float:
     value = group.get("lr_mult", 1)
-    return value if type(value) in (int, float) and 0 <= value < math.inf else _checks.rate("lr_mult", value)
+    return value if type(value) in (int, float) and 0 <= value < math.inf else _checks.nonnegative("lr_mult", value)
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:
     value = function(k)
-    return value if type(value) is float and 0 <= value < math.inf else _checks.rate(f"{name}({k})", value)
+    return value if type(value) is float and 0 <= value < math.inf else _checks.nonnegative(f"{name}({k})", value)

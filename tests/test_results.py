@@ -114,7 +114,7 @@ def test_summary_looks_at_the_end_or_where_it_is_told():
 def test_the_last_rows_of_frames_put_together_are_those_of_each():
     first, second = frame({"a": [[0.1, 0.2], [0.3, 0.4]]}), frame({"b": [[0.5, 0.6, 0.7]]})
     together = pd.concat([first, second])  # with labels that occur twice
-    assert results.at(together)["test_accuracy"].tolist() == [0.2, 0.4, 0.7]
+    assert results.rows_at(together)["test_accuracy"].tolist() == [0.2, 0.4, 0.7]
     assert results.summarise(together)["n"].tolist() == [2, 1]
 
 
@@ -126,9 +126,9 @@ def test_a_data_set_may_be_called_like_a_pattern(tmp_path):
 
 def test_an_error_in_writing_names_the_file_and_not_its_temporary_name(tmp_path):
     (tmp_path / "file").write_text("old")
-    with pytest.raises(FileNotFoundError, match="another"), paths.replacing(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError, match="another"), paths.atomic_write(tmp_path / "file"):
         (tmp_path / "another").read_text()
-    with pytest.raises(FileNotFoundError) as caught, paths.replacing(tmp_path / "file") as part:
+    with pytest.raises(FileNotFoundError) as caught, paths.atomic_write(tmp_path / "file") as part:
         part.read_text()  # not written
     assert caught.value.filename == str(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -137,10 +137,10 @@ def test_an_error_in_writing_names_the_file_and_not_its_temporary_name(tmp_path)
 def test_comparison_is_scipys_paired_one():
     runs = frame({"a": [[0.5], [0.7], [0.9]], "b": [[0.4], [0.65], [0.7]], "c": [[0.1]]})
     a, b, c = (runs[runs["arm"] == arm] for arm in "abc")
-    got = results.compare(a, b)
+    got = results.paired_difference(a, b)
     expected = stats.ttest_rel(a["test_accuracy"], b["test_accuracy"]).confidence_interval()
     assert (got["low"], got["high"], got["n"]) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
-    assert results.compare(a, c)["n"] == 1
+    assert results.paired_difference(a, c)["n"] == 1
 
 
 def test_iterations_to_accuracy_at_any_row_or_at_cycle_ends():
@@ -176,8 +176,8 @@ def test_any_rows_and_record_come_back_to_the_last_bit(rows, config):
 def test_rows_of_several_arms_or_iterations_are_no_pairs():
     frame = pd.DataFrame({"dataset": "cifar10", "seed": [0, 0, 1, 1], "test_accuracy": [0.1, 0.2, 0.3, 0.4]})
     one_each = frame.drop_duplicates("seed")
-    with pytest.raises(ValueError, match=r"second must have one row a seed on each data set, .*, got 2"):
-        results.compare(one_each, frame)
+    with pytest.raises(ValueError, match=r"second must have one row per seed and data set, .*, got 2"):
+        results.paired_difference(one_each, frame)
 
 
 def test_a_run_that_diverged_is_counted_also_where_it_has_no_row():

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from clr import paths, results
-from clr.experiments.catalogue import BY_EYE, EXPERIMENTS
-from clr.experiments.tables import accuracy, differences, experiment_table
+from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
+from clr.experiments.tables import differences, experiment_table, format_accuracy
 from clr.range_test.bounds import suggest_bounds
 from clr.results import markdown_table
 
@@ -45,14 +45,14 @@ def _claim(dataset: str) -> str:
     end = int(triangular.loc[triangular["iteration"] % _cycle() == 0, "iteration"].max())
     there = next(results.summarise(triangular, end).itertuples())
     text = (
-        f"On `{dataset}`, Caffe's quick net under the triangular policy is at **{accuracy(there)}** after "
+        f"On `{dataset}`, Caffe's quick net under the triangular policy is at **{format_accuracy(there)}** after "
         f"**{end:,}** updates, the end of a cycle (n = {there.n})"
     )
     if fixed.empty:
         return f"{text}. The fixed schedule's 70,000 updates have not finished: there is nothing to compare with yet."
     final = next(results.summarise(fixed).itertuples())
     against = (
-        f"under the fixed schedule with its two drops it ends at **{accuracy(final)}** after "
+        f"under the fixed schedule with its two drops it ends at **{format_accuracy(final)}** after "
         f"**{final.iterations:,}** (n = {final.n})"
     )
     sentences = [f"{text}; {against}.", _paired(triangular, end, fixed), _reached(triangular, final)]
@@ -60,7 +60,7 @@ def _claim(dataset: str) -> str:
 
 
 def _paired(triangular: pd.DataFrame, end: int, fixed: pd.DataFrame) -> str:
-    pair = results.compare(results.at(triangular, end), results.at(fixed))
+    pair = results.paired_difference(results.rows_at(triangular, end), results.rows_at(fixed))
     points = f"{100 * pair['difference']:+.2f} points"
     if pair["n"] < 2:
         return f"With {pair['n']} pair of seeds the difference, {points}, has no interval."
@@ -98,12 +98,12 @@ def _without_cycles(dataset: str, triangular: pd.DataFrame, end: int) -> list[st
     controls = results.read(dataset=dataset, experiment="headline-controls")
     words = []
     for arm, what in WITHOUT_CYCLES.items():
-        runs = results.at(controls[controls["arm"] == arm], end)
+        runs = results.rows_at(controls[controls["arm"] == arm], end)
         for row in results.summarise(runs).itertuples():
-            pair = results.compare(runs, results.at(triangular, end))
+            pair = results.paired_difference(runs, results.rows_at(triangular, end))
             ends = f" ({100 * pair['low']:+.2f} to {100 * pair['high']:+.2f})" if pair["n"] > 1 else ""
             points = f"{100 * pair['difference']:+.2f} points{ends} against the cycles seed by seed"
-            words.append(f"{what} is at **{accuracy(row)}**, {points} (n = {pair['n']})")
+            words.append(f"{what} is at **{format_accuracy(row)}**, {points} (n = {pair['n']})")
     return [f"Without cycles, after as many updates, {'; '.join(words)}."] if words else []
 
 
@@ -139,7 +139,7 @@ def fixed_against_clr() -> str:
         frame = results.read(dataset=dataset, experiment="headline")
         for (arm, iterations), reported in EXPERIMENTS["headline"].reported.items():
             for row in results.summarise(frame[frame["arm"] == arm], iterations).itertuples():
-                rows.append([dataset, arm, f"{iterations:,}", accuracy(row), row.n, f"{100 * reported:.1f} %"])
+                rows.append([dataset, arm, f"{iterations:,}", format_accuracy(row), row.n, f"{100 * reported:.1f} %"])
     columns = ["data set", "policy", "updates", "accuracy (95 % interval)", "n", "earlier port, `cifar10`, n = 5"]
     return markdown_table(pd.DataFrame(rows, columns=columns))
 
@@ -183,11 +183,11 @@ def range_tests() -> str:
     """Return the bounds that the code proposes from the range tests, beside those that others read by eye."""
     frame = results.read(experiment="range-test")
     rows, verdicts = [], []
-    for arm, (source, low, high, n) in BY_EYE.items():
+    for arm, (source, low, high, n) in REPORTED_BOUNDS.items():
         for dataset, curves in frame[frame["arm"] == arm].groupby("dataset"):
             bounds = suggest_bounds(curves.rename(columns={"test_accuracy": "metric"}))
             base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
-            rows.append([arm, f"`{dataset}`", base, top, bounds.seeds])
+            rows.append([arm, f"`{dataset}`", base, top, bounds.n_curves])
             verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
         rows.append([arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n])
     columns = ["net and pixels", "", "base_lr (95 % interval)", "max_lr (95 % interval)", "n"]

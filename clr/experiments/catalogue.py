@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from clr.policies import Decay, Exp, ExpRange, Fixed, Ramp, Stages, Triangular, Triangular2
 from clr.training import RunConfig
 
-__all__ = ["BY_EYE", "EXPERIMENTS", "PAPER", "PORT", "Experiment"]
+__all__ = ["EXPERIMENTS", "PAPER", "PORT", "REPORTED_BOUNDS", "Experiment"]
 
 PAPER, PORT = "paper", "earlier port"  # arXiv:1506.01186v6; the files of coxy1989/clr
 
@@ -33,12 +33,14 @@ def _tenths(rate: float, i: int) -> float:
     return round(rate / 10**i, 12)
 
 
-def _dropped(rate: float, *starts: int) -> Stages:
+def _multistep(rate: float, *starts: int) -> Stages:
     """Return the fixed schedule: a rate, a tenth of it from the first of `starts` on, a hundredth from the second."""
     return Stages({start: Fixed(_tenths(rate, i)) for i, start in enumerate((0, *starts))})
 
 
-def _staged(kind: type[Triangular] | type[Triangular2], base: float, top: float, *stages: tuple[int, int]) -> Stages:
+def _cyclical_stages(
+    kind: type[Triangular] | type[Triangular2], base: float, top: float, *stages: tuple[int, int]
+) -> Stages:
     """Return a cyclical policy in stages, (start, step size) each, every one at a tenth of the last one's rates."""
     return Stages({
         start: kind(_tenths(base, i), _tenths(top, i), step) for i, (start, step) in enumerate(stages)
@@ -51,8 +53,8 @@ TO_70K = (0, 2000), (60_000, 500), (65_000, 500)  # ours: the fixed schedule's d
 _FULL = RunConfig(net="Cifar10Full", policy=Fixed(0.001), iterations=25_000)
 _QUICK = replace(_FULL, net="Cifar10Quick")
 _UNIT = replace(_QUICK, iterations=70_000, pixels="unit", init="torch", mults=False, weight_decay=0.004, reshuffle=True)
-_FIXED_70K = replace(_FULL, policy=_dropped(0.001, 60_000, 65_000), iterations=70_000)
-_FIXED_25K = replace(_FULL, policy=_dropped(0.001, 16_000, 22_000))
+_FIXED_70K = replace(_FULL, policy=_multistep(0.001, 60_000, 65_000), iterations=70_000)
+_FIXED_25K = replace(_FULL, policy=_multistep(0.001, 16_000, 22_000))
 
 HEADLINE = Experiment(
     "headline",
@@ -79,14 +81,14 @@ RANGE_TEST = Experiment(
 )
 
 # What others read off their own range tests by eye: source, base_lr, max_lr, and of how many curves.
-BY_EYE = {"quick-unit": (PORT, 0.0025, 0.01, 5), "full-caffe": (PAPER, 0.001, 0.006, 1)}
+REPORTED_BOUNDS = {"quick-unit": (PORT, 0.0025, 0.01, 5), "full-caffe": (PAPER, 0.001, 0.006, 1)}
 
 PAPER_TABLE_1 = Experiment(
     "paper-table-1",
     "Do the accuracies of the paper's Table 1 come out on Caffe's full net?",
     {
         "fixed": _FIXED_70K,
-        "triangular2": replace(_FULL, policy=_staged(Triangular2, 0.001, 0.005, *TABLE_2)),
+        "triangular2": replace(_FULL, policy=_cyclical_stages(Triangular2, 0.001, 0.005, *TABLE_2)),
         "decay": replace(_FULL, policy=Decay(0.001, 0.007, 4000)),
         "exp": replace(_FULL, policy=Exp(0.001, 0.99994), iterations=70_000),  # base_lr read off the paper's Fig. 1
         # bounds and step size are not in the paper; both meanings of exp_range, of which the paper has the first
@@ -107,14 +109,16 @@ CONTROLS = Experiment(
     "How much is cycling, how much the drops of the rate, and what would a sceptic use today?",
     {
         "fixed-25k": _FIXED_25K,  # dropped where the paper's triangular2 is
-        "fixed-25k-high": replace(_FULL, policy=_dropped(0.003, 16_000, 22_000)),  # the mean rate of cycles to 0.005
-        "triangular-25k-drops": replace(_FULL, policy=_staged(Triangular, 0.001, 0.005, *TABLE_2)),
+        "fixed-25k-high": replace(_FULL, policy=_multistep(0.003, 16_000, 22_000)),  # the mean rate of cycles to 0.005
+        "triangular-25k-drops": replace(_FULL, policy=_cyclical_stages(Triangular, 0.001, 0.005, *TABLE_2)),
         "triangular-25k": replace(_FULL, policy=Triangular(0.001, 0.005, 2000)),
         "linear-25k": replace(_FULL, policy=Decay(0.0, 0.005, 25_000)),
         "one-cycle-25k": replace(
             _FULL, policy=Stages({0: Triangular(0.0005, 0.005, 11_250), 22_500: Decay(0.000005, 0.0005, 2500)})
         ),
-        "triangular-70k-drops": replace(_FULL, policy=_staged(Triangular, 0.001, 0.005, *TO_70K), iterations=70_000),
+        "triangular-70k-drops": replace(
+            _FULL, policy=_cyclical_stages(Triangular, 0.001, 0.005, *TO_70K), iterations=70_000
+        ),
         "triangular-70k": replace(_FULL, policy=Triangular(0.001, 0.005, 2000), iterations=70_000),
     },
 )
@@ -123,10 +127,12 @@ HEADLINE_CONTROLS = Experiment(
     "headline-controls",
     "Is it the headline's cycles, or their higher rate?",
     {  # the cycles' mean rate, dropped at the fixed schedule's shares of the length; and a line from their highest
-        "fixed-32k": replace(_UNIT, policy=_dropped(0.00625, 27_500, 30_000), iterations=32_000),
+        "fixed-32k": replace(_UNIT, policy=_multistep(0.00625, 27_500, 30_000), iterations=32_000),
         "linear-32k": replace(_UNIT, policy=Decay(0.0, 0.01, 32_000), iterations=32_000),
         "triangular-32k-drops": replace(
-            _UNIT, policy=_staged(Triangular, 0.0025, 0.01, (0, 2000), (28_000, 1000), (30_000, 500)), iterations=32_000
+            _UNIT,
+            policy=_cyclical_stages(Triangular, 0.0025, 0.01, (0, 2000), (28_000, 1000), (30_000, 500)),
+            iterations=32_000,
         ),  # the headline's cycles, with drops as in the paper's Table 2
     },
 )
@@ -194,9 +200,9 @@ def _adaptive(optimizer: str, base: float, top: float, momentum: float, *lengths
     """Return a solver's arms: fixed at the lower bound with drops to 70,000, and triangular in stages."""
     config = replace(_FULL, optimizer=optimizer, momentum=momentum)
     stages = {25_000: TABLE_2, 70_000: TO_70K}
-    arms = {"fixed-70k": replace(config, policy=_dropped(base, 60_000, 65_000), iterations=70_000)}
+    arms = {"fixed-70k": replace(config, policy=_multistep(base, 60_000, 65_000), iterations=70_000)}
     for length in lengths:
-        policy = _staged(Triangular, base, top, *stages[length])
+        policy = _cyclical_stages(Triangular, base, top, *stages[length])
         arms[f"triangular-{length // 1000}k"] = replace(config, policy=policy, iterations=length)
     return {f"{optimizer.lower()}-{arm}": run for arm, run in arms.items()}
 

@@ -22,7 +22,7 @@ from clr import _checks, paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.experiments.catalogue import EXPERIMENTS
 from clr.policies import Policy, Stages
-from clr.training import Run, RunConfig, identity, machine, train
+from clr.training import Run, RunConfig, machine, run_spec, train
 
 __all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
@@ -46,7 +46,7 @@ def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tu
     """Return the runs of an experiment, by (arm, seed): first all arms of seed 0, the longest first, then of 1, ..."""
     _checks.choice("name", name, EXPERIMENTS)
     _checks.choice("scale", scale, SCALES)
-    seeds = SCALES[scale].seeds if seeds is None else _checks.count("seeds", seeds)
+    seeds = SCALES[scale].seeds if seeds is None else _checks.positive_int("seeds", seeds)
     arms = sorted(EXPERIMENTS[name].arms.items(), key=lambda arm: -arm[1].iterations)
     return {
         (arm, seed): _scaled(replace(config, seed=seed), SCALES[scale]) for seed in range(seeds) for arm, config in arms
@@ -115,8 +115,8 @@ def run(
         ResultError: a result that is there was made with another config or data; the message names the field.
     """
     wanted = configs(name, seeds, scale)
-    n_jobs = n_jobs if n_jobs in (None, -1) else _checks.count("n_jobs", n_jobs)
-    _checks.flag("rerun", rerun)
+    n_jobs = n_jobs if n_jobs in (None, -1) else _checks.positive_int("n_jobs", n_jobs)
+    _checks.boolean("rerun", rerun)
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     devices = _devices(usual if device is None else device)
     data = load_cifar10() if data is None else data
@@ -180,12 +180,12 @@ class Job:
             if self.keep_weights:
                 _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
             made = {"diverged": finished.diverged, "provenance": finished.provenance}
-            results.save(self.folder, seed, finished.rows, identity(self.config, data) | made)
+            results.save(self.folder, seed, finished.rows, run_spec(self.config, data) | made)
         self.forget_checkpoint()
 
     def finished(self, data: Cifar10) -> bool:
         """Return whether the run has finished, here or in another process on the same folder; its result stays."""
-        return not self.rerun and results.load(self.folder, self.config.seed, identity(self.config, data)) is not None
+        return not self.rerun and results.load(self.folder, self.config.seed, run_spec(self.config, data)) is not None
 
     def forget_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run, also that of a process that was stopped before it could do so."""
@@ -200,7 +200,7 @@ class Job:
 def _save_weights(path: Path, finished: Run) -> None:
     from safetensors.torch import save
 
-    with paths.replacing(path) as part:
+    with paths.atomic_write(path) as part:
         part.write_bytes(save(finished.weights))
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from clr import policies, results
 from clr.experiments.catalogue import EXPERIMENTS
 
-__all__ = ["accuracy", "all_arms", "differences", "experiment_table", "runs_table", "summaries"]
+__all__ = ["arms_table", "differences", "experiment_table", "format_accuracy", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
 CYCLICAL = [kind.__name__ for kind in policies._Cyclic.__subclasses__()]
@@ -31,12 +31,12 @@ def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
     device = by_arm["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
     seconds = by_arm["provenance.seconds"].mean().round().astype(int).rename("seconds")
     table = summary.merge(device.reset_index()).merge(seconds.reset_index())
-    table["accuracy"] = [accuracy(row) for row in table.itertuples()]
+    table["accuracy"] = [format_accuracy(row) for row in table.itertuples()]
     columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
     return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
 
 
-def accuracy(row: Any) -> str:
+def format_accuracy(row: Any) -> str:
     """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none; what diverged."""
     ends = f"{100 * row.low:.2f} to {100 * row.high:.2f}" if row.n > 1 else "one run"
     return f"{100 * row.accuracy:.2f} % ({ends})" + (f", {row.diverged} diverged" if row.diverged else "")
@@ -72,7 +72,7 @@ def _reported(name: str, arm: str) -> dict[int, float]:
     return {k: value for (of, k), value in told.items() if of == arm}
 
 
-def all_arms(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
+def arms_table(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
     """Return the summaries of all arms on a data set, but for range tests, in the catalogue's order.
 
     Each has a source and a reported accuracy, missing where there is none.
@@ -119,10 +119,10 @@ def differences(reference: str, iteration: int, names: Sequence[str], results_di
     Returns:
         One row an arm and data set, the best first: dataset, arm, points, their 95 % interval (low, high), n pairs.
     """
-    frame = pd.concat([results.at(results.read(results_dir, experiment=name), iteration) for name in names])
+    frame = pd.concat([results.rows_at(results.read(results_dir, experiment=name), iteration) for name in names])
     rows = []
     for (dataset, arm), runs in frame[frame["arm"] != reference].groupby(["dataset", "arm"]):
-        pair = results.compare(runs, frame[frame["arm"] == reference])
+        pair = results.paired_difference(runs, frame[frame["arm"] == reference])
         points = [100 * pair[name] for name in ("difference", "low", "high")]
         rows.append([dataset, arm, *points, pair["n"]])
     table = pd.DataFrame(rows, columns=["dataset", "arm", "points", "low", "high", "n"])

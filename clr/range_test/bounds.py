@@ -32,7 +32,7 @@ class Bounds:
         base_ci begins at 0 where most curves rise by their first evaluation, and then ends at base_lr if all do.
     verdict: what was seen, how sure it is and what to do, in sentences.
     curve: lr, mean of the metric, low and high (95 % of the mean over seeds, while all go on; with one curve 95 % of
-        its noise), smooth, n (curves that came so far).  seeds: how many curves.
+        its noise), smooth, n (curves that came so far).  n_curves: how many.
     spacing: of the rates, "linear" or "exponential".
     """
 
@@ -42,7 +42,7 @@ class Bounds:
     max_ci: tuple[float, float]
     verdict: str
     curve: pd.DataFrame
-    seeds: int
+    n_curves: int
     spacing: str
 
     def plot(self, ax: Any = None) -> Any:

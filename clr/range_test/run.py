@@ -21,7 +21,7 @@ from clr.policies import Ramp
 from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.restore import random_restored, restored, seed_all
 from clr.range_test.trainer import EndlessBatches, Forward, Trainer, accuracy, pair
-from clr.schedulers import unshare
+from clr.schedulers import unshare_lr
 
 __all__ = ["Bounds", "RangeTest", "lr_range_test", "suggest_bounds"]
 
@@ -127,16 +127,19 @@ def lr_range_test(
     ramp = Ramp(start_lr, end_lr, iterations, spacing)
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
-    every = max(1, ramp.iterations // 100) if eval_every is None else _checks.count("eval_every", eval_every)
-    eval_batches = None if eval_batches is None else _checks.count("eval_batches", eval_batches)
-    accumulate, seed = _checks.count("accumulate", accumulate), None if seed is None else _checks.seed("seed", seed)
+    every = max(1, ramp.iterations // 100) if eval_every is None else _checks.positive_int("eval_every", eval_every)
+    eval_batches = None if eval_batches is None else _checks.positive_int("eval_batches", eval_batches)
+    accumulate, seed = (
+        _checks.positive_int("accumulate", accumulate),
+        None if seed is None else _checks.seed("seed", seed),
+    )
     _check_trained(model, optimizer)
     _check_loaders(train_loader, val_loader)
     metric, forward = accuracy if metric is None else metric, pair if forward is None else forward
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
         _checks.function(name, value)
     for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
-        _checks.flag(name, flag)
+        _checks.boolean(name, flag)
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
@@ -146,7 +149,7 @@ def lr_range_test(
     losses = [loss_fn] if isinstance(loss_fn, nn.Module) else []
     keepers = [optimizer] if scaler is None else [optimizer, scaler]
     with restored([model, *losses], keepers, loaders):
-        unshare(optimizer.param_groups)
+        unshare_lr(optimizer.param_groups)
         if seed is not None:
             seed_all(seed, loaders)
         if not model.training:

@@ -10,7 +10,7 @@ from clr.nets import NETS
 from clr.optim import SOLVERS, WITHOUT_MOMENTUM
 from clr.policies import Policy, to_dict
 
-__all__ = ["RunConfig", "identity"]
+__all__ = ["RunConfig", "run_spec"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunConfig:
             _checks.choice(name, getattr(self, name), known)
         for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
             if name != "test_pictures" or self.test_pictures is not None:
-                object.__setattr__(self, name, _checks.count(name, getattr(self, name)))
+                object.__setattr__(self, name, _checks.positive_int(name, getattr(self, name)))
         for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
             if name != "weight_decay" or self.weight_decay is not None:
                 object.__setattr__(self, name, check(name, getattr(self, name)))
@@ -62,13 +62,13 @@ class RunConfig:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _checks.seed,
     "momentum": _checks.momentum,
-    "weight_decay": _checks.rate,
-    "mults": _checks.flag,
-    "reshuffle": _checks.flag,
+    "weight_decay": _checks.nonnegative,
+    "mults": _checks.boolean,
+    "reshuffle": _checks.boolean,
 }
 _CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
 
 
-def identity(config: RunConfig, data: Cifar10) -> dict[str, Any]:
+def run_spec(config: RunConfig, data: Cifar10) -> dict[str, Any]:
     """Return what a run is: with the same code, two runs of one identity have the same numbers."""
     return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}

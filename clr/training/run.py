@@ -24,7 +24,7 @@ from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS
 from clr.training import machine
-from clr.training.config import RunConfig, identity
+from clr.training.config import RunConfig, run_spec
 from clr.training.update import Batches, Update
 
 __all__ = ["Run", "evaluate", "train"]
@@ -69,7 +69,7 @@ def train(
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     _checks.function("progress", progress)
-    with machine.pinned(_checks.count("threads", threads)), machine.on(device, tf32):
+    with machine.pinned(_checks.positive_int("threads", threads)), machine.on(device, tf32):
         return _train(config, data, device, threads, checkpoint, progress)
 
 
@@ -96,7 +96,7 @@ def _train(
     net = _net(config, device)
     optimizer = _optimizer(config, net)
     batches = _batches(config, data, device)
-    run = identity(config, data)
+    run = run_spec(config, data)
     made = machine.provenance(device, threads)
     rows, spent, begun = _resume(checkpoint, run, net, optimizer)
     begun = begun or made
@@ -153,7 +153,7 @@ def _save_checkpoint(
     state = {"identity": identity, "rows": rows, "seconds": seconds, "begun": begun}
     content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
     torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
-    with paths.replacing(path) as part:
+    with paths.atomic_write(path) as part:
         part.write_bytes(content.getvalue())  # a view of it, left in a traceback, crashes Python 3.12.1
 
 
@@ -168,7 +168,7 @@ def _resume(
             if damaged := file.testzip():
                 raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
-        difference = results.first_difference("checkpoint", state["identity"], identity)
+        difference = results.first_mismatch("checkpoint", state["identity"], identity)
         if not difference:
             net.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])

@@ -21,7 +21,7 @@ from clr import data, experiments, results, training
 from clr.__main__ import main
 from clr.experiments import catalogue
 from clr.results import ResultError
-from clr.training import identity
+from clr.training import run_spec
 
 KILLS = int(os.environ.get("CLR_KILLS", 5))
 COMMAND = "run range-test --scale tiny --n-jobs 1 --seeds 3"
@@ -116,7 +116,7 @@ def test_the_first_of_two_processes_keeps_its_result(monkeypatch, small, tmp_pat
     job = experiments.runner.Job(config, tmp_path, True, "cpu", rerun=False)
 
     def train(*arguments, **options):
-        results.save(tmp_path, 0, [ROW], identity(config, small))  # the other is first
+        results.save(tmp_path, 0, [ROW], run_spec(config, small))  # the other is first
         return training.Run([ROW | {"lr": 0.2}], False, {}, {})
 
     monkeypatch.setattr(experiments.runner, "train", train)
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_and_what_was_finished_stays(full_disk, trial, small
     whole = experiments.run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "whole")
     folder = full_disk / "synthetic" / "trial" / "only"
     config = experiments.configs("trial", 2)["only", 1]
-    results.save(folder, 1, [ROW], identity(config, small))
+    results.save(folder, 1, [ROW], run_spec(config, small))
     before = {path: path.read_bytes() for path in folder.iterdir()}
     for rerun in (False, True):  # seed 0 keeps its weights, of 600 kB
         with pytest.raises(OSError, match=r"No space left on device: '.*trial/only/seed-0.safetensors'"):
@@ -259,7 +259,7 @@ def as_mere_user(folder):
 def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, trial, small, read_only):
     config = experiments.configs("trial", 2)["only", 0]
     folder = read_only / "synthetic" / "trial" / "only"
-    results.save(folder, 0, [ROW], identity(config, small))
+    results.save(folder, 0, [ROW], run_spec(config, small))
     monkeypatch.setattr(experiments.runner, "train", None)
     as_mere_user(read_only)
     assert len(experiments.run("trial", 1, data=small, results_dir=read_only)) == 1  # what is there can be read
@@ -282,7 +282,7 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     pictures, folder = data.synthetic_cifar10(), tmp_path / "home/runs/synthetic-tiny/results/synthetic/range-test"
     for (arm, seed), config in experiments.configs("range-test", 3, "tiny").items():
-        run, net = identity(config, pictures), training.run._net(config, "cpu")
+        run, net = run_spec(config, pictures), training.run._net(config, "cpu")
         if seed < 2:
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
         else:
@@ -365,7 +365,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused_or_the_same(home):
     path = home / ".seed-2.checkpoint"
     content = path.read_bytes()
     config = experiments.configs("range-test", 3, "tiny")["quick-unit", 2]
-    run, net = identity(config, data.synthetic_cifar10()), training.run._net(config, "cpu")
+    run, net = run_spec(config, data.synthetic_cifar10()), training.run._net(config, "cpu")
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     refused = []
     for _ in range(20):

@@ -16,7 +16,9 @@ def save(name: str, arm: str, seed: int, curve: dict[int, float], dataset: str =
 
 
 def test_all_arms_of_nothing_is_an_empty_table_with_its_columns():
-    assert tables.all_arms("cifar10").empty and {"accuracy", "source", "reported"} <= set(tables.all_arms("cifar10"))
+    assert tables.arms_table("cifar10").empty and {"accuracy", "source", "reported"} <= set(
+        tables.arms_table("cifar10")
+    )
 
 
 def test_arms_stand_beside_what_was_reported():
@@ -59,7 +61,7 @@ def test_all_arms_leave_out_range_tests_and_keep_the_catalogues_order():
     save("headline", "fixed", 0, {70_000: 0.75})
     save("range-test", "quick-unit", 0, {4000: 0.6})
     save("headline", "triangular", 0, {35_000: 0.75}, "cifar10-jpeg")
-    arms = tables.all_arms("cifar10")
+    arms = tables.arms_table("cifar10")
     assert arms[["experiment", "arm"]].to_numpy().tolist() == [["headline", "fixed"], ["controls", "fixed-25k"]]
     assert arms["source"].tolist()[0] == catalogue.PORT and arms["source"].isna()[1]
     assert arms["reported"].tolist()[0] == 0.759

@@ -61,7 +61,7 @@ def test_a_hill_has_a_foot_and_a_third_of_its_fall():
 
 def test_five_curves_say_so_and_have_a_band():
     bounds = suggest_bounds(noisy(range(5)))
-    assert bounds.seeds == 5 and "Mean of 5 curves" in bounds.verdict and bounds.spacing == "exponential"
+    assert bounds.n_curves == 5 and "Mean of 5 curves" in bounds.verdict and bounds.spacing == "exponential"
     for rate, (low, high), truth in ((bounds.base_lr, bounds.base_ci, TRUE_BASE), (bounds.max_lr, bounds.max_ci, 1.0)):
         assert low < rate < high and rate == pytest.approx(truth, rel=0.15)
     assert (bounds.curve["low"] < bounds.curve["high"]).all() and (bounds.curve["n"] == 5).all()

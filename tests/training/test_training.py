@@ -140,7 +140,7 @@ def test_a_run_that_went_on_elsewhere_says_where_it_was_begun(small, tmp_path, m
 
 def test_checkpoint_of_another_run_is_refused(small, tmp_path):
     net = training.run._net(CONFIG, "cpu")
-    run = training.identity(CONFIG, small)
+    run = training.run_spec(CONFIG, small)
     optimizer = training.run._optimizer(CONFIG, net)
     training.run._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
     with pytest.raises(
@@ -158,7 +158,7 @@ def test_damaged_checkpoint_is_said(small, tmp_path):
 @pytest.mark.parametrize("lost", ["begun", "rows", "net"])
 def test_a_checkpoint_without_a_part_is_said(small, tmp_path, monkeypatch, lost):
     net = training.run._net(CONFIG, "cpu")
-    run, optimizer = training.identity(CONFIG, small), training.run._optimizer(CONFIG, net)
+    run, optimizer = training.run_spec(CONFIG, small), training.run._optimizer(CONFIG, net)
     save = torch.save
     partly = lambda state, file: save({name: part for name, part in state.items() if name != lost}, file)  # noqa: E731
     monkeypatch.setattr(torch, "save", partly)
