@@ -1,8 +1,11 @@
 """The package itself: every public name is there, and none is imported before it is used."""
 
 import inspect
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +51,16 @@ def test_importing_clr_imports_no_library():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="No clr attribute Cosinus"):
         _ = clr.Cosinus
+
+
+def test_a_wheel_holds_every_file_of_the_package(tmp_path):
+    root = Path(__file__).parents[1]
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path)
+    shutil.copytree(root / "clr", tmp_path / "clr", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
+    subprocess.run(pip, cwd=tmp_path, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("clr/")}
+    sources = {path.relative_to(root).as_posix() for path in (root / "clr").rglob("*.py*") if path.suffix != ".pyc"}
+    assert packed == sources | {"clr/py.typed"}
