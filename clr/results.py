@@ -68,14 +68,13 @@ def _write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> tuple[pd.DataFrame, dict] | None:
+def load(folder: Path, seed: int) -> tuple[pd.DataFrame, dict] | None:
     """Read one run's rows and record, or None where it has not finished.
 
-    Args:
-        identity: the "config" and "data" that the run should have been made with; None takes any.
+    Whether it is the run that was asked for, `clr.training.require_same_run` tells from the record.
 
     Raises:
-        ResultError: the files are damaged, edited or of another format, or the run is another than `identity`.
+        ResultError: the files are damaged, edited or of another format.
     """
     folder = _checks.path("folder", folder)
     csv, record_path = folder / f"seed-{seed}.csv", folder / f"seed-{seed}.json"
@@ -97,26 +96,12 @@ def load(folder: Path, seed: int, identity: Mapping[str, Any] | None = None) -> 
         raise ResultError(f"{record_path} is damaged (no {min(missing)}); delete the run's files to train it again")
     if hashlib.sha256(text).hexdigest() != record["sha256"]:
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
-    for part, asked in (identity or {}).items():
-        if difference := first_mismatch(part, record.get(part), asked):
-            raise ResultError(f"{record_path} holds another run: {difference}. Delete it, rerun, or name other results")
     return _parsed(text), record
 
 
 def _parsed(text: bytes) -> pd.DataFrame:
     rows = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False).astype(float)  # exact, unlike some read_csv
     return rows.astype({"iteration": "int64"})
-
-
-def first_mismatch(name: str, found: Any, asked: Any) -> str | None:
-    """Return the first field in which two configs differ, in words, or None."""
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        for key in [*asked, *(key for key in found if key not in asked)]:
-            if difference := first_mismatch(f"{name}.{key}", found.get(key), asked.get(key)):
-                return difference
-        return None
-    asked = json.loads(json.dumps(asked))
-    return None if found == asked else f"{name} is {found!r}, asked for {asked!r}"
 
 
 def read(

@@ -22,7 +22,7 @@ from clr import _checks, paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.experiments.catalogue import EXPERIMENTS
 from clr.policies import Policy, Stages
-from clr.training import Run, RunConfig, machine, run_spec, train
+from clr.training import Run, RunConfig, machine, require_same_run, run_spec, train
 
 __all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
@@ -185,7 +185,10 @@ class Job:
 
     def finished(self, data: Cifar10) -> bool:
         """Return whether the run has finished, here or in another process on the same folder; its result stays."""
-        return not self.rerun and results.load(self.folder, self.config.seed, run_spec(self.config, data)) is not None
+        if self.rerun or (found := results.load(self.folder, self.config.seed)) is None:
+            return False
+        require_same_run(self.folder / f"seed-{self.config.seed}.json", found[1], run_spec(self.config, data))
+        return True
 
     def forget_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run, also that of a process that was stopped before it could do so."""

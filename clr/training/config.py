@@ -1,16 +1,18 @@
 """What a run is: its `RunConfig` and its data."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from clr import _checks
 from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS, WITHOUT_MOMENTUM
-from clr.policies import Policy, to_dict
+from clr.policies import Policy, from_dict, to_dict
+from clr.results import ResultError
 
-__all__ = ["RunConfig", "run_spec"]
+__all__ = ["RunConfig", "require_same_run", "run_spec"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class RunConfig:
     mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
     reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
+
+    A new field's default is what the code did before: a result or checkpoint stored without the field stays valid.
     """
 
     net: str
@@ -58,6 +62,22 @@ class RunConfig:
         """Return the config as plain JSON values."""
         return asdict(self) | {"policy": to_dict(self.policy)}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Return the config that `to_dict` wrote. A field that is missing takes its default.
+
+        Raises:
+            ResultError: a field is unknown, or the values make no config; the message names the field.
+        """
+        if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
+            raise ResultError(f"config.{unknown[0]} is unknown to this version")
+        try:
+            return cls(**{**values, "policy": from_dict(values["policy"])})
+        except LookupError as error:
+            raise ResultError(f"config has no {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ResultError(f"config is none that this version can read ({error})") from error
+
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _checks.seed,
@@ -70,5 +90,34 @@ _CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "
 
 
 def run_spec(config: RunConfig, data: Cifar10) -> dict[str, Any]:
-    """Return what a run is: with the same code, two runs of one identity have the same numbers."""
+    """Return what a run is: its config and its data. With the same code, equal specs give equal numbers."""
     return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
+
+
+def require_same_run(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a result or a checkpoint of another run.
+
+    Args:
+        path: the file, for the message.
+        stored: the "config" and "data" that the file holds.
+        asked: the `run_spec` of the run that was asked for.
+
+    Raises:
+        ResultError: the two differ; the message names the first field, with both values.
+    """
+    try:
+        found = {"config": RunConfig.from_dict(stored["config"]).to_dict(), "data": stored["data"]}
+    except ResultError as error:
+        raise ResultError(f"{path} cannot be compared: {error}; delete it, or keep the results elsewhere") from error
+    if difference := _first_mismatch("", found, asked):
+        raise ResultError(f"{path} holds another run: {difference}; delete it, or keep the results elsewhere")
+
+
+def _first_mismatch(name: str, found: Any, asked: Any) -> str | None:
+    """Return the first field in which two specs differ, in words, or None."""
+    if isinstance(found, Mapping) and isinstance(asked, Mapping):
+        for key in [*asked, *(key for key in found if key not in asked)]:
+            if difference := _first_mismatch(f"{name}.{key}".lstrip("."), found.get(key), asked.get(key)):
+                return difference
+        return None
+    return None if found == asked else f"{name} is {found!r}, asked for {asked!r}"

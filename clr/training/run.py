@@ -24,7 +24,7 @@ from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS
 from clr.training import machine
-from clr.training.config import RunConfig, run_spec
+from clr.training.config import RunConfig, require_same_run, run_spec
 from clr.training.update import Batches, Update
 
 __all__ = ["Run", "evaluate", "train"]
@@ -168,11 +168,11 @@ def _resume(
             if damaged := file.testzip():
                 raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
-        difference = results.first_mismatch("checkpoint", state["identity"], identity)
-        if not difference:
-            net.load_state_dict(state["net"])
-            optimizer.load_state_dict(state["optimizer"])
-            return state["rows"], state["seconds"], dict(state["begun"])
+        require_same_run(path, state["identity"], identity)
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        return state["rows"], state["seconds"], dict(state["begun"])
+    except results.ResultError:
+        raise
     except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
         raise results.ResultError(f"{path} is damaged ({error}); delete it to begin anew") from error
-    raise results.ResultError(f"{path} is of another run: {difference}; delete it to begin anew")

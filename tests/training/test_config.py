@@ -1,0 +1,102 @@
+"""RunConfig: through JSON and back, and which stored result or checkpoint is the run that is asked for."""
+
+import dataclasses
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clr.policies import Fixed, Stages, Triangular, to_dict
+from clr.results import ResultError
+from clr.training import RunConfig, require_same_run
+
+CONFIG = RunConfig(
+    net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
+    mults=False, weight_decay=0.004, reshuffle=True, evaluate_every=3, test_pictures=100,
+)  # fmt: skip
+DATA = {"name": "toy", "fingerprint": "0"}
+RESULTS = Path(__file__).parents[2] / "results"
+DEFAULTS = {
+    field.name: field.default for field in dataclasses.fields(RunConfig) if field.default is not dataclasses.MISSING
+}
+
+
+def changed(**values):
+    return dataclasses.replace(CONFIG, **values)
+
+
+def through_json(config):
+    return json.loads(json.dumps(config.to_dict()))
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The configs of all committed results, as their files have them."""
+    return {path: json.loads(path.read_text())["config"] for path in sorted(RESULTS.glob("*/*/*/seed-*.json"))}
+
+
+@pytest.mark.parametrize("policy", [CONFIG.policy, Stages({0: Fixed(0.1), 5: Triangular(0.1, 0.2, 5)})])
+def test_a_config_comes_back_from_json(policy):
+    config = changed(policy=policy)
+    values = through_json(config)
+    assert set(values) == {field.name for field in dataclasses.fields(RunConfig)}
+    assert RunConfig.from_dict(values) == config
+
+
+def test_the_policy_is_stored_by_name_and_arguments():
+    values = through_json(CONFIG)
+    assert values["policy"] == {"policy": "Triangular", "base_lr": 0.001, "max_lr": 0.01, "step_size": 3}
+
+
+def test_numbers_of_other_libraries_make_the_same_config():
+    """A run of hours must not end with a record that cannot be written."""
+    numbers = {"momentum": np.float32(0.5), "weight_decay": Fraction(1, 4), "iterations": np.int64(8)}
+    assert changed(**numbers) == changed(momentum=0.5, weight_decay=0.25, iterations=8)
+    assert through_json(changed(**numbers))["momentum"] == 0.5
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_committed_result_without_a_field_is_the_run_with_its_default(committed, name):
+    """So a field that comes later leaves the results valid, if its default is what the code did before."""
+    assert committed
+    for path, config in committed.items():
+        asked = {"config": RunConfig.from_dict(config).to_dict(), "data": DATA}
+        stored = {"config": {key: value for key, value in config.items() if key != name}, "data": DATA}
+        if config[name] == DEFAULTS[name]:
+            require_same_run(path, stored, asked)
+        else:
+            message = rf"config.{name} is {DEFAULTS[name]!r}, asked for {config[name]!r}"
+            with pytest.raises(ResultError, match=message):
+                require_same_run(path, stored, asked)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"colour": "red"}, "r.json cannot be compared: config.colour is unknown to this version; delete it, or keep"),
+        ({"policy": {"policy": "Jump"}}, "r.json cannot be compared: config is none that .* got 'Jump'"),
+        ({"momentum": 2}, r"config is none that this version can read \(momentum must be in \[0, 1\), got 2\)"),
+        (
+            {"policy": to_dict(Fixed(0.2))},
+            "r.json holds another run: config.policy.policy is 'Fixed', asked for 'Triangular'",
+        ),
+        ({"policy": to_dict(Triangular(0.001, 0.02, 3))}, "config.policy.max_lr is 0.02, asked for 0.01"),
+        ({"seed": 3}, "r.json holds another run: config.seed is 3, asked for 0; delete it, or keep"),
+    ],
+)
+def test_a_stored_run_of_another_config_is_refused_by_the_field(values, message):
+    stored = {"config": through_json(CONFIG) | values, "data": DATA}
+    with pytest.raises(ResultError, match=message):
+        require_same_run(Path("r.json"), stored, {"config": CONFIG.to_dict(), "data": DATA})
+
+
+def test_a_stored_run_without_a_needed_field_or_of_other_data_is_refused():
+    asked = {"config": CONFIG.to_dict(), "data": DATA}
+    for name in ("policy", "net"):
+        values = {key: value for key, value in through_json(CONFIG).items() if key != name}
+        with pytest.raises(ResultError, match=name):
+            require_same_run(Path("r.json"), {"config": values, "data": DATA}, asked)
+    with pytest.raises(ResultError, match="data.name is 'other', asked for 'toy'"):
+        require_same_run(Path("r.json"), {"config": through_json(CONFIG), "data": DATA | {"name": "other"}}, asked)
