@@ -3,13 +3,14 @@
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
 # make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
+# make readme renew the README's numbers from results/
 # make bench  the short benchmarks, best on an otherwise idle machine
 
 PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
 
-.PHONY: run test test-integrations test-floors lab data check bench
+.PHONY: run test test-integrations test-floors lab data readme check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -32,6 +33,9 @@ lab: .venv/ready
 
 data: .venv/ready
 	@$(BIN)/python -m clr data
+
+readme: .venv/ready
+	$(BIN)/python -m cogapp -r -p "from tools import readme" README.md
 
 bench: .venv/ready
 	for name in small_things range_test_cost training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done

@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _found(scale: str) -> list[tuple[str, Path]]:
     """Return (data set, results folder) for each data set with results at this scale."""
-    roots = {name: experiments.results_folder(name, scale) for name in ("cifar10", "cifar10-jpeg", "synthetic")}
+    roots = {name: experiments.results_folder(name, scale) for name in data.NAMES}
     return [(name, root) for name, root in roots.items() if (root / name).is_dir()]
 
 

@@ -108,6 +108,11 @@ class _Cyclic(Policy):
     max_lr: float
     step_size: int
 
+    @property
+    def cycle_length(self) -> int:
+        """Iterations in a whole cycle, up and down."""
+        return 2 * self.step_size
+
     def _height(self, k: Any) -> Any:
         """Height in the cycle, 0 at its ends and 1 in its middle; exact, as all before the division is integer."""
         return as_float(self.step_size - abs(k % (2 * self.step_size) - self.step_size)) / self.step_size

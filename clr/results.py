@@ -26,8 +26,8 @@ from clr import _checks, paths
 from clr._stats import t_interval
 
 __all__ = [
-    "COLUMNS", "ResultError", "interval", "iterations_to_accuracy", "load", "markdown_table",
-    "paired_difference", "read", "records", "rows_at", "save", "summarise",
+    "COLUMNS", "ResultError", "has_diverged", "interval", "iter_runs", "iterations_to_accuracy", "load",
+    "paired_difference", "read", "records", "rows_at", "run_path", "save", "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -38,6 +38,16 @@ COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 class ResultError(ValueError):
     """A result on disk is damaged, or is not the run that was asked for."""
+
+
+def run_path(folder: Path, seed: int, suffix: str) -> Path:
+    """Return the path of one of a run's files: ".csv", ".json", ".safetensors", or the hidden ".checkpoint".
+
+    >>> run_path(Path("fixed"), 0, ".csv").name, run_path(Path("fixed"), 0, ".checkpoint").name
+    ('seed-0.csv', '.seed-0.checkpoint')
+    """
+    hidden = "." if suffix == ".checkpoint" else ""
+    return folder / f"{hidden}seed-{seed}{suffix}"
 
 
 def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: Mapping[str, Any]) -> None:
@@ -53,10 +63,10 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
         raise ValueError(f"record must have config and data, got none of {min(missing)}")
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    record_path = folder / f"seed-{seed}.json"
+    record_path = run_path(folder, seed, ".json")
     with paths.atomic_write(record_path) as record_part:
         _write(record_part, json.dumps(record, indent=1) + "\n")
-        with paths.atomic_write(folder / f"seed-{seed}.csv") as part:
+        with paths.atomic_write(run_path(folder, seed, ".csv")) as part:
             _write(part, text)
             record_path.unlink(missing_ok=True)
 
@@ -77,7 +87,7 @@ def load(folder: Path, seed: int) -> tuple[pd.DataFrame, dict] | None:
         ResultError: the files are damaged, edited or of another format.
     """
     folder = _checks.path("folder", folder)
-    csv, record_path = folder / f"seed-{seed}.csv", folder / f"seed-{seed}.json"
+    csv, record_path = run_path(folder, seed, ".csv"), run_path(folder, seed, ".json")
     try:
         record = json.loads(record_path.read_bytes())
         if not isinstance(record, dict):
@@ -108,7 +118,7 @@ def read(
     results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
 ) -> pd.DataFrame:
     """Read all finished runs as one tidy frame: dataset, experiment, arm, seed, then the CSV's columns."""
-    frames = [rows.assign(**where) for where, rows, _ in _finished(results_dir, dataset, experiment)]
+    frames = [rows.assign(**where) for where, rows, _ in iter_runs(results_dir, dataset, experiment)]
     if not frames:
         return pd.DataFrame(columns=[*KEYS, *COLUMNS])
     frame = pd.concat(frames, ignore_index=True)[[*KEYS, *COLUMNS]]
@@ -119,12 +129,11 @@ def records(
     results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
 ) -> pd.DataFrame:
     """Read what every finished run was and how it came: one row a run, nested fields as "config.iterations"."""
-    finished = _finished(results_dir, dataset, experiment)
-    rows = [where | pd.json_normalize(record).iloc[0].to_dict() for where, _, record in finished]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=KEYS)
+    finished = [where | record for where, _, record in iter_runs(results_dir, dataset, experiment)]
+    return pd.json_normalize(finished) if finished else pd.DataFrame(columns=KEYS)
 
 
-def _finished(
+def iter_runs(
     results_dir: str | os.PathLike[str] | None, dataset: str | None, experiment: str | None
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]]:
     """Give each finished run: where it lies (dataset, experiment, arm, seed), its rows and its record."""
@@ -149,11 +158,11 @@ def _check_place(path: Path, name: str, found: Any, place: Any) -> None:
         raise ResultError(f"{path} was not written there: {name} is {found!r}, its place is that of {place!r}")
 
 
-# Statistics. Seeds are the sample: every interval is a 95 % t interval over them, and says so by its n.
+# Statistics. Seeds are the sample: every interval is a 95% t interval over them, and says so by its n.
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % t interval of the mean; (nan, nan) for fewer than two values.
+    """Return the 95% t interval of the mean; (nan, nan) for fewer than two values.
 
     >>> tuple(round(end, 3) for end in interval([0.74, 0.75, 0.76]))
     (0.725, 0.775)
@@ -178,8 +187,17 @@ def rows_at(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     return frame[frame["iteration"] == _checks.positive_int("iteration", iteration)]
 
 
+def has_diverged(row: Any) -> Any:
+    """Return whether a run that ends with this row has diverged: a loss is not finite. A frame of rows gives a column.
+
+    >>> bool(has_diverged({"train_loss": 0.1, "test_loss": float("nan")}))
+    True
+    """
+    return ~np.isfinite(row["train_loss"] + row["test_loss"])
+
+
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
-    """Summarise runs by arm: updates, accuracy's mean over seeds, its 95 % interval, spread (sd), n, how many diverged.
+    """Summarise runs by arm: updates, accuracy's mean over seeds, its 95% interval, spread (sd), n, how many diverged.
 
     Args:
         frame: as `read` returns it.
@@ -187,26 +205,20 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
             but counted as diverged.
     """
     _checks.columns("frame", frame, (*KEYS, "iteration", *COLUMNS[2:]))
+    frame = frame.astype(dict.fromkeys(COLUMNS[2:], float))  # an empty frame has no types
+    table = rows_at(frame, iteration).groupby(ARM).agg(
+        iterations=("iteration", "max"), accuracy=("test_accuracy", "mean"), sem=("test_accuracy", "sem"),
+        sd=("test_accuracy", "std"), n=("seed", "size"),
+    )  # fmt: skip
+    table["low"], table["high"] = t_interval(table["accuracy"], table["sem"], table["n"])
     ends = rows_at(frame)
-    lost = ends[~np.isfinite((ends["train_loss"] + ends["test_loss"]).astype(float))]
-    lost = lost.groupby(ARM).size()
-    rows = [
-        {
-            **dict(zip(ARM, keys, strict=True)),
-            "iterations": int(runs["iteration"].max()),
-            "accuracy": runs["test_accuracy"].mean(),
-            **dict(zip(("low", "high"), interval(runs["test_accuracy"]), strict=True)),
-            "sd": runs["test_accuracy"].std(),
-            "n": len(runs),
-            "diverged": int(lost.get(keys, 0)),
-        }
-        for keys, runs in rows_at(frame, iteration).groupby(ARM)
-    ]
-    return pd.DataFrame(rows, columns=[*ARM, "iterations", "accuracy", "low", "high", "sd", "n", "diverged"])
+    lost = ends[has_diverged(ends)].groupby(ARM).size()
+    table["diverged"] = lost.reindex(table.index, fill_value=0)
+    return table.reset_index()[[*ARM, "iterations", "accuracy", "low", "high", "sd", "n", "diverged"]]
 
 
 def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Compare two arms seed by seed: the mean difference in accuracy, its 95 % interval, and n pairs.
+    """Compare two arms seed by seed: the mean difference in accuracy, its 95% interval, and n pairs.
 
     Args:
         first, second: one row a seed, as `rows_at` gives them for one arm.
@@ -235,17 +247,3 @@ def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | No
     seen = frame if every is None else frame[frame["iteration"] % _checks.positive_int("every", every) == 0]
     reached = seen[seen["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
     return frame[KEYS].drop_duplicates().merge(reached.reset_index(), on=KEYS, how="left")
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """Return a frame as a markdown table, every value as `str` has it.
-
-    >>> print(markdown_table(pd.DataFrame({"arm": ["fixed"], "n": [5]})))
-    | arm | n |
-    |---|---|
-    | fixed | 5 |
-    """
-    _checks.columns("frame", frame, ())
-    rows = [frame.columns, *frame.itertuples(index=False)]
-    lines = ["| " + " | ".join(str(value) for value in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(frame.columns), *lines[1:]])

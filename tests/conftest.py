@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clr import experiments, paths, results
 from clr.data import Cifar10, synthetic_cifar10
 
 
@@ -21,3 +22,18 @@ def same_randomness():
 def own_home(tmp_path, monkeypatch):
     """Every test has an empty home, so that none reads or writes the user's data, results or images."""
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def save():
+    """Save an invented run of the catalogue: save(experiment, arm, seed, {updates: accuracy})."""
+
+    def save(name: str, arm: str, seed: int, curve: dict[int, float], dataset: str = "cifar10") -> None:
+        config = experiments.configs(name, seed + 1)[arm, seed]
+        losses = {"train_loss": 1.0, "test_loss": 1.0}
+        rows = [{"iteration": k, "lr": config.policy(k - 1), "test_accuracy": a} | losses for k, a in curve.items()]
+        made = {"device": "some processor", "seconds": 10.0}
+        record = {"config": config.to_dict(), "data": {"name": dataset}, "diverged": False, "provenance": made}
+        results.save(paths.home() / "results" / dataset / name / arm, seed, rows, record)
+
+    return save

@@ -29,7 +29,7 @@ def test_run_list_and_table(tiny_data, capsys):
     listed = capsys.readouterr().out
     assert re.search(r"synthetic\s+range-test\s+quick-unit\s+4\s+1 of 2 seeds", listed)
     assert main(["table", "--scale", "tiny"]) == 0
-    assert re.search(r"range-test\s+quick-unit\s+4\s+[\d.]+ % \(one run\)\s+1\s+synthetic", capsys.readouterr().out)
+    assert re.search(r"range-test\s+quick-unit\s+4\s+[\d.]+% \(n = 1\)\s+synthetic", capsys.readouterr().out)
 
 
 def test_a_table_of_nothing_says_so(capsys):

@@ -137,6 +137,20 @@ def test_comparison_is_scipys_paired_one():
     assert results.paired_difference(a, c)["n"] == 1
 
 
+def test_records_of_unlike_nesting_stand_in_one_frame(folder):
+    stages = {"policy": "Stages", "stages": [[0, {"policy": "Fixed", "lr": 0.1}]]}
+    results.save(folder, 1, ROWS, RECORD | {"config": {"seed": 1, "policy": stages}})
+    table = results.records(folder.parents[2])
+    assert table["seed"].tolist() == [0, 1]
+    assert table.loc[1, "config.policy.stages"] == stages["stages"] and np.isnan(table.loc[1, "config.policy.lr"])
+
+
+def test_a_run_has_diverged_when_a_loss_of_its_last_row_is_not_finite():
+    rows = pd.DataFrame({"train_loss": [1.0, np.inf, 1.0], "test_loss": [1.0, 1.0, np.nan]})
+    assert results.has_diverged(rows).tolist() == [False, True, True]
+    assert not results.has_diverged(rows.iloc[0]) and results.has_diverged(rows.iloc[1])
+
+
 def test_iterations_to_accuracy_at_any_row_or_at_cycle_ends():
     runs = frame({"a": [[0.1, 0.6, 0.4, 0.7], [0.1, 0.1, 0.1, 0.1]]})
     assert results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[0] == 20

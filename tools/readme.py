@@ -1,92 +1,117 @@
-"""The README's numbers: its sentences and tables, made from results on disk, so that a test can hold it to them.
+"""The README's numbers: its sentences and tables, made from the results on disk.
 
-`write` renews the README's blocks, each between `<!-- name -->` and `<!-- /name -->`.
+README.md calls these functions between `[[[cog` and `[[[end]]]`, and `make readme` renews what stands there. A test
+compares the page with what they return.
 """
 
 import math
-import re
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from clr import paths, results
+from clr import results
+from clr.experiments import tables
 from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
-from clr.experiments.tables import differences, experiment_table, format_accuracy
-from clr.range_test.bounds import suggest_bounds
-from clr.results import markdown_table
+from clr.experiments.tables import format_accuracy, format_interval
 
-__all__ = ["BLOCKS", "renew", "write"]
+__all__ = [
+    "claim", "clr_schedule", "controls", "facts", "fixed_against_clr", "fixed_schedule", "headline_controls",
+    "paper_table_1", "range_tests",
+]  # fmt: skip
 
 ARMS = EXPERIMENTS["headline"].arms
-WITHOUT_CYCLES = {
+CYCLE: int = ARMS["triangular"].policy.cycle_length  # type: ignore[attr-defined]
+CONTROL_ARMS = {
     "linear-32k": "a line from the same highest rate to zero", "fixed-32k": "the same mean rate dropped twice",
 }  # fmt: skip
 
 
-def _headline(dataset: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frame = results.read(dataset=dataset, experiment="headline")
-    return frame[frame["arm"] == "fixed"], frame[frame["arm"] == "triangular"]
+def _markdown(frame: pd.DataFrame) -> str:
+    return frame.to_markdown(index=False, disable_numparse=True)
 
 
 def _datasets() -> list[str]:
     return sorted(results.read(experiment="headline")["dataset"].unique())
 
 
+# The headline's finding: one frame of facts, one template per sentence.
+
+SENTENCES = {
+    "triangular": "On `{dataset}`, Caffe's quick net under the triangular policy is at **{text}** after "
+    "**{updates:,}** updates, the end of a cycle.",
+    "fixed": "Under the fixed schedule with its two drops it ends at **{text}** after **{updates:,}**.",
+    "difference": "Seed by seed the difference is {text}.",
+    "reached": "The ends of its cycles first reach the fixed schedule's mean after {when} updates, in "
+    "{n} of {of} runs; their mean is {mean}.",
+    "never reached": "At no end of a cycle has it reached the fixed schedule's mean, {text}.",
+    "falls again": "After that, {n} of {of} runs are below it again at a later end.",
+    **{
+        arm: f"Without cycles, after {{updates:,}} updates, {words} is at **{{text}}**: {{difference}} against the "
+        "cycles, seed by seed."
+        for arm, words in CONTROL_ARMS.items()
+    },
+}  # fmt: skip
+
+
 def claim() -> str:
-    """Return the headline's finding, one paragraph a data set."""
+    """Return the headline's finding, one paragraph per data set."""
     return "\n\n".join(_claim(dataset) for dataset in _datasets()) or "Nothing has been run at full length yet."
 
 
 def _claim(dataset: str) -> str:
-    fixed, triangular = _headline(dataset)
-    if triangular.empty:
+    found = facts(dataset)
+    if "triangular" not in found:
         return f"On `{dataset}` the triangular arm of the headline has not finished: there is nothing to compare yet."
-    end = int(triangular.loc[triangular["iteration"] % _cycle() == 0, "iteration"].max())
-    there = next(results.summarise(triangular, end).itertuples())
-    text = (
-        f"On `{dataset}`, Caffe's quick net under the triangular policy is at **{format_accuracy(there)}** after "
-        f"**{end:,}** updates, the end of a cycle (n = {there.n})"
-    )
-    if fixed.empty:
-        return f"{text}. The fixed schedule's 70,000 updates have not finished: there is nothing to compare with yet."
-    final = next(results.summarise(fixed).itertuples())
-    against = (
-        f"under the fixed schedule with its two drops it ends at **{format_accuracy(final)}** after "
-        f"**{final.iterations:,}** (n = {final.n})"
-    )
-    sentences = [f"{text}; {against}.", _paired(triangular, end, fixed), _reached(triangular, final)]
-    return " ".join([*sentences, *_without_cycles(dataset, triangular, end)])
+    sentences = [SENTENCES[name].format(dataset=dataset, **values) for name, values in found.items()]
+    if "fixed" not in found:
+        sentences.insert(1, "The fixed schedule has not finished: there is nothing to compare with yet.")
+    return " ".join(sentences)
 
 
-def _paired(triangular: pd.DataFrame, end: int, fixed: pd.DataFrame) -> str:
-    pair = results.paired_difference(results.rows_at(triangular, end), results.rows_at(fixed))
-    points = f"{100 * pair['difference']:+.2f} points"
-    if pair["n"] < 2:
-        return f"With {pair['n']} pair of seeds the difference, {points}, has no interval."
-    return (
-        f"Seed by seed the difference is {points} (95 % interval {100 * pair['low']:+.2f} to "
-        f"{100 * pair['high']:+.2f}, {pair['n']} pairs)."
-    )
+def facts(dataset: str) -> dict[str, dict[str, Any]]:
+    """Return what each sentence on the headline says of a data set; facts whose runs are missing are left out."""
+    frame = pd.concat([results.read(dataset=dataset, experiment=name) for name in ("headline", "headline-controls")])
+    runs = {str(arm): of for arm, of in frame.groupby("arm")}
+    if "triangular" not in runs:
+        return {}
+    ends = runs["triangular"][runs["triangular"]["iteration"] % CYCLE == 0]
+    end = int(ends["iteration"].max())
+    cycles = results.rows_at(ends, end)
+    found = {"triangular": _accuracy_fact(cycles)}
+    if "fixed" in runs:
+        fixed = results.rows_at(runs["fixed"])
+        found |= {"fixed": _accuracy_fact(fixed), "difference": {"text": _difference(cycles, fixed)}}
+        found |= _reached_facts(ends, fixed["test_accuracy"].mean())
+    for arm in CONTROL_ARMS.keys() & runs.keys():
+        there = results.rows_at(runs[arm], end)
+        if len(there):
+            found[arm] = _accuracy_fact(there) | {"difference": _difference(there, cycles)}
+    return {name: found[name] for name in SENTENCES if name in found}
 
 
-def _reached(triangular: pd.DataFrame, final: Any) -> str:
-    target, ends = final.accuracy, triangular[triangular["iteration"] % _cycle() == 0]
-    reached = results.iterations_to_accuracy(triangular, target, every=_cycle())["iteration"]
-    some = reached.dropna().astype(int)
+def _accuracy_fact(rows: pd.DataFrame) -> dict[str, Any]:
+    (row,) = results.summarise(rows).itertuples()
+    return {"text": format_accuracy(row), "updates": row.iterations}
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    pair = results.paired_difference(first, second)
+    value, low, high = (100 * pair[name] for name in ("difference", "low", "high"))
+    return format_interval(value, low, high, int(pair["n"]), "+.2f", " points")
+
+
+def _reached_facts(ends: pd.DataFrame, target: float) -> dict[str, dict[str, Any]]:
+    """Return when the runs first reach an accuracy, taken as exact, and how many fall below it again."""
+    when = results.iterations_to_accuracy(ends, target)["iteration"]
+    some = when.dropna().astype(int)
     if some.empty:
-        return f"At no end of a cycle has it reached the fixed schedule's mean, {100 * target:.2f} %."
-    when, told = f"{some.min():,}", ""
-    if len(some) > 1:
-        low, high = results.interval(some)
-        when = f"{some.min():,} to {some.max():,}"
-        told = f" (mean {some.mean():,.0f}, 95 % interval {low:,.0f} to {high:,.0f}, that accuracy taken as exact)"
-    below = sum(_falls_again(run, target) for _, run in ends.groupby("seed"))
-    again = f"; {below} of them {'is' if below == 1 else 'are'} below it again at a later end" if below else ""
-    return (
-        f"The ends of its cycles first reach the fixed schedule's mean after {when} updates, in {len(some)} of "
-        f"{len(reached)} runs{told}{again}."
-    )
+        return {"never reached": {"text": f"{100 * target:.2f}%"}}
+    again = sum(_falls_again(run, target) for _, run in ends.groupby("seed"))
+    mean = format_interval(some.mean(), *results.interval(some), len(some), ",.0f")
+    first_and_last = sorted({some.min(), some.max()})
+    span = " to ".join(f"{k:,}" for k in first_and_last)
+    reached = {"when": span, "n": len(some), "of": len(when), "mean": mean}
+    return {"reached": reached, "falls again": {"n": again, "of": len(some)}}
 
 
 def _falls_again(run: pd.DataFrame, target: float) -> bool:
@@ -94,21 +119,7 @@ def _falls_again(run: pd.DataFrame, target: float) -> bool:
     return bool((above.cummax() & ~above).any())
 
 
-def _without_cycles(dataset: str, triangular: pd.DataFrame, end: int) -> list[str]:
-    controls = results.read(dataset=dataset, experiment="headline-controls")
-    words = []
-    for arm, what in WITHOUT_CYCLES.items():
-        runs = results.rows_at(controls[controls["arm"] == arm], end)
-        for row in results.summarise(runs).itertuples():
-            pair = results.paired_difference(runs, results.rows_at(triangular, end))
-            ends = f" ({100 * pair['low']:+.2f} to {100 * pair['high']:+.2f})" if pair["n"] > 1 else ""
-            points = f"{100 * pair['difference']:+.2f} points{ends} against the cycles seed by seed"
-            words.append(f"{what} is at **{format_accuracy(row)}**, {points} (n = {pair['n']})")
-    return [f"Without cycles, after as many updates, {'; '.join(words)}."] if words else []
-
-
-def _cycle() -> int:
-    return 2 * ARMS["triangular"].policy.step_size  # type: ignore[attr-defined]
+# The tables.
 
 
 def fixed_schedule() -> str:
@@ -119,7 +130,7 @@ def fixed_schedule() -> str:
         {"iterations": f"{start:,} to {end:,}", "learning rate": f"{policy.lr:.5f}".rstrip("0")}
         for (start, policy), end in zip(stages, ends, strict=True)
     ]
-    return markdown_table(pd.DataFrame(rows))
+    return _markdown(pd.DataFrame(rows))
 
 
 def clr_schedule() -> str:
@@ -129,7 +140,7 @@ def clr_schedule() -> str:
         "policy": type(policy).__name__, "base_lr": policy.base_lr, "max_lr": policy.max_lr,
         "step size": f"{policy.step_size:,}", "iterations": f"{ARMS['triangular'].iterations:,}",
     }  # fmt: skip
-    return markdown_table(pd.DataFrame([row]))
+    return _markdown(pd.DataFrame([row]))
 
 
 def fixed_against_clr() -> str:
@@ -139,14 +150,14 @@ def fixed_against_clr() -> str:
         frame = results.read(dataset=dataset, experiment="headline")
         for (arm, iterations), reported in EXPERIMENTS["headline"].reported.items():
             for row in results.summarise(frame[frame["arm"] == arm], iterations).itertuples():
-                rows.append([dataset, arm, f"{iterations:,}", format_accuracy(row), row.n, f"{100 * reported:.1f} %"])
-    columns = ["data set", "policy", "updates", "accuracy (95 % interval)", "n", "earlier port, `cifar10`, n = 5"]
-    return markdown_table(pd.DataFrame(rows, columns=columns))
+                rows.append([dataset, arm, f"{iterations:,}", format_accuracy(row), f"{100 * reported:.1f}%"])
+    columns = ["data set", "policy", "updates", "accuracy (95% interval)", "earlier port, `cifar10`, n = 5"]
+    return _markdown(pd.DataFrame(rows, columns=columns))
 
 
 def paper_table_1() -> str:
-    """Return the paper's Table 1, as far as it is of CIFAR-10, with what came out here."""
-    return markdown_table(experiment_table("paper-table-1"))
+    """Return the paper's Table 1, as far as it is of CIFAR-10, with our accuracies."""
+    return _markdown(tables.experiment_table("paper-table-1"))
 
 
 def controls() -> str:
@@ -165,68 +176,37 @@ def headline_controls() -> str:
 
 
 def _compared(name: str, reference: str, iteration: int, beside: str, note: str) -> str:
-    found = differences(reference, iteration, (name, beside))
+    found = tables.differences(reference, iteration, (name, beside))
     lines = [
         f"On `{dataset}`, after {iteration:,} updates, against `{reference}` seed by seed: "
         f"{', '.join(map(_points, part.itertuples()))}. ({note}.)"
         for dataset, part in found.groupby("dataset")
     ]
-    return "\n\n".join([markdown_table(experiment_table(name)), *lines])
+    return "\n\n".join([_markdown(tables.experiment_table(name)), *lines])
 
 
 def _points(row: Any) -> str:
-    ends = f"{row.low:+.2f} to {row.high:+.2f}, " if row.n > 1 else ""
-    return f"`{row.arm}` {row.points:+.2f} points ({ends}n = {row.n})"
+    return f"`{row.arm}` {format_interval(row.points, row.low, row.high, row.n, '+.2f', ' points')}"
 
 
 def range_tests() -> str:
     """Return the bounds that the code proposes from the range tests, beside those that others read by eye."""
-    frame = results.read(experiment="range-test")
     rows, verdicts = [], []
-    for arm, (source, low, high, n) in REPORTED_BOUNDS.items():
-        for dataset, curves in frame[frame["arm"] == arm].groupby("dataset"):
-            bounds = suggest_bounds(curves.rename(columns={"test_accuracy": "metric"}))
-            base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
-            rows.append([arm, f"`{dataset}`", base, top, bounds.n_curves])
-            verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
-        rows.append([arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n])
-    columns = ["net and pixels", "", "base_lr (95 % interval)", "max_lr (95 % interval)", "n"]
-    return "\n\n".join([markdown_table(pd.DataFrame(rows, columns=columns)), *verdicts])
+    found = tables.range_test_bounds()
+    for (arm, dataset), bounds in found.items():
+        base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
+        rows.append([arm, f"`{dataset}`", base, top, bounds.n_curves])
+        verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
+    rows += [
+        [arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n]
+        for arm, (source, low, high, n) in REPORTED_BOUNDS.items()
+    ]
+    columns = ["net and pixels", "", "base_lr (95% interval)", "max_lr (95% interval)", "n"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("net and pixels", kind="stable", ascending=False)
+    return "\n\n".join([_markdown(table), *verdicts])
 
 
 def _bound(rate: float, interval: tuple[float, float]) -> str:
     if interval == (0, rate):
         return f"at most {rate:.3g}"
-    return "cannot be told" if math.isnan(rate) else f"{rate:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"
-
-
-BLOCKS: dict[str, Callable[[], str]] = {
-    "claim": claim,
-    "table-1": fixed_schedule,
-    "table-2": clr_schedule,
-    "table-3": fixed_against_clr,
-    "headline-controls": headline_controls,
-    "paper-table-1": paper_table_1,
-    "controls": controls,
-    "range-test": range_tests,
-}
-
-
-def renew(text: str) -> str:
-    """Return a README with its blocks made anew from the results."""
-    for name, make in BLOCKS.items():
-        block = re.search(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)", text, re.DOTALL)
-        if not block:
-            raise ValueError(f"README.md must have a block <!-- {name} --> ... <!-- /{name} -->")
-        text = text[: block.start()] + make() + text[block.end() :]
-    return text
-
-
-def write() -> None:
-    """Renew README.md."""
-    path = paths.home() / "README.md"
-    path.write_text(renew(path.read_text()))
-
-
-if __name__ == "__main__":
-    write()
+    return "unknown" if math.isnan(rate) else f"{rate:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"

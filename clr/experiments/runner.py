@@ -1,7 +1,7 @@
-"""Running the named experiments: load the runs that are there, train those that are missing.
+"""Many runs: load the runs that are there, train those that are missing.
 
-What they are is in `clr.catalogue`, at full length. The scales "quick" and "tiny" shrink iterations, step sizes and
-drop points together, so that every curve keeps its shape.
+What they are is in `clr.experiments.catalogue`, at full length. The scales "quick" and "tiny" shrink iterations, step
+sizes and drop points together, so that every curve keeps its shape.
 """
 
 import os
@@ -29,21 +29,21 @@ __all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much shorter than the paper: everything counted in updates is divided by `shrink`."""
+    """How much shorter than the paper: the scale divides everything counted in updates by `shrink`."""
 
     shrink: int
-    evaluations: int  # times as rare as the shrinking alone would have them
+    evaluations: int  # how many times rarer, per update, than at full scale
     seeds: int
     test_pictures: int | None
 
 
-ON_CUDA = 10  # runs side by side on one device: five seeds of two arms
+JOBS_PER_CUDA_DEVICE = 10  # five seeds of two arms
 
 SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
 
 
 def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tuple[str, int], RunConfig]:
-    """Return the runs of an experiment, by (arm, seed): first all arms of seed 0, the longest first, then of 1, ..."""
+    """Return an experiment's runs by (arm, seed): all arms of seed 0, the longest first, then those of seed 1, ..."""
     _checks.choice("name", name, EXPERIMENTS)
     _checks.choice("scale", scale, SCALES)
     seeds = SCALES[scale].seeds if seeds is None else _checks.positive_int("seeds", seeds)
@@ -56,7 +56,7 @@ def configs(name: str, seeds: int | None = None, scale: str = "full") -> dict[tu
 def _scaled(config: RunConfig, scale: Scale) -> RunConfig:
     return replace(
         config,
-        policy=_shrunk(config.policy, scale.shrink),
+        policy=_compress(config.policy, scale.shrink),
         iterations=_divided(config.iterations, scale.shrink),
         evaluate_every=_divided(config.evaluate_every * scale.evaluations, scale.shrink),
         test_pictures=scale.test_pictures,
@@ -67,10 +67,10 @@ def _divided(updates: int, by: int) -> int:
     return max(1, round(updates / by))
 
 
-def _shrunk(policy: Policy, by: int) -> Policy:
+def _compress(policy: Policy, by: int) -> Policy:
     """Return the policy that goes through the same rates `by` times as fast."""
     if isinstance(policy, Stages):
-        return Stages({round(start / by): _shrunk(stage, by) for start, stage in policy.stages})
+        return Stages({round(start / by): _compress(stage, by) for start, stage in policy.stages})
     values: dict[str, Any] = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
     for name in ("step_size", "iterations"):
         if name in values:
@@ -80,8 +80,64 @@ def _shrunk(policy: Policy, by: int) -> Policy:
     return type(policy)(**values)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run, as a worker gets it: everything except the images."""
+
+    config: RunConfig
+    folder: Path
+    keep_weights: bool
+    device: str
+    rerun: bool
+
+    def __call__(self, data: Cifar10, progress: Path) -> None:
+        """Train, and write the result; an interruption leaves a checkpoint to go on from."""
+        if self.is_finished(data):  # another process finished it after the plan was made
+            self.delete_checkpoint()
+            return
+        if self.rerun:
+            self.delete_checkpoint()  # it belongs to the old run
+        run = train(
+            self.config,
+            data,
+            device=self.device,
+            checkpoint=self._checkpoint,
+            progress=lambda n: _write_progress(progress, n),
+        )
+        if not self.is_finished(data):  # of two processes that train it at once, the first keeps its result
+            self._save(run, data)
+        self.delete_checkpoint()
+
+    def is_finished(self, data: Cifar10) -> bool:
+        """Return whether a result is there that stays: made here or by another process on the same folder."""
+        if self.rerun or (found := results.load(self.folder, self.config.seed)) is None:
+            return False
+        path = results.run_path(self.folder, self.config.seed, ".json")
+        require_same_run(path, found[1], run_spec(self.config, data))
+        return True
+
+    def delete_checkpoint(self) -> None:
+        """Delete the checkpoint, also one that a killed process left behind."""
+        with suppress(OSError):  # in a read-only folder it stays, and harms nobody
+            self._checkpoint.unlink(missing_ok=True)
+
+    def _save(self, run: Run, data: Cifar10) -> None:
+        seed = self.config.seed
+        if self.keep_weights:
+            from safetensors.torch import save
+
+            with paths.atomic_write(results.run_path(self.folder, seed, ".safetensors")) as part:
+                part.write_bytes(save(run.weights))
+        how = {"diverged": run.diverged, "provenance": run.provenance}
+        results.save(self.folder, seed, run.rows, run_spec(self.config, data) | how)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return results.run_path(self.folder, self.config.seed, ".checkpoint")
+
+
 def results_folder(dataset: str, scale: str) -> Path:
-    """Return where runs are kept: results/ at full scale on real pictures, else runs/<data set>-<scale>/results."""
+    """Return where runs are kept: results/ at full scale on real images, else runs/<data set>-<scale>/results."""
     _checks.choice("scale", scale, SCALES)
     if scale == "full" and dataset != "synthetic":
         return paths.home() / "results"
@@ -98,21 +154,21 @@ def run(
     rerun: bool = False,
     results_dir: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
-    """Run an experiment, but for what has finished before; return all its rows, as `clr.results.read` does.
+    """Train the runs of an experiment that have not finished; return the rows of all, as `clr.results.read` does.
 
     Args:
         name: a key of `EXPERIMENTS`.
-        seeds: runs an arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 3, tiny 2).
+        seeds: runs per arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 3, tiny 2).
         scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
         device: None for CUDA where there is one, else the CPU. On plain "cuda" the runs take the devices in turn.
-        n_jobs: runs side by side; None for one a core on the CPU and ten a CUDA device. Another engine than processes
-            of this machine: call this inside `joblib.parallel_config(backend=...)`.
-        rerun: train anew also what has finished; each old result stays until its new one is whole.
-        results_dir: None for results/ at full scale on real pictures, runs/<data set>-<scale>/results otherwise.
+        n_jobs: runs side by side; None for one per core on the CPU and ten per CUDA device. To use another engine than
+            processes of this machine, call this inside `joblib.parallel_config(backend=...)`.
+        rerun: retrain finished runs as well; each old result stays until its new one is whole.
+        results_dir: None for results/ at full scale on real images, runs/<data set>-<scale>/results otherwise.
 
     Raises:
-        ResultError: a result that is there was made with another config or data; the message names the field.
+        ResultError: a result on disk was made with another config or data; the message names the field.
     """
     wanted = configs(name, seeds, scale)
     n_jobs = n_jobs if n_jobs in (None, -1) else _checks.positive_int("n_jobs", n_jobs)
@@ -123,28 +179,37 @@ def run(
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     root = results_folder(data.name, scale) if results_dir is None else _checks.path("results_dir", results_dir)
-    folder = root / data.name / name
-    jobs = [
-        Job(config, folder / arm, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun)
-        for (arm, seed), config in wanted.items()
-    ]
-    missing: list[Job] = []
-    for job in jobs:
-        if job.finished(data):
-            job.forget_checkpoint()
-        else:
-            missing.append(replace(job, device=devices[len(missing) % len(devices)]))
-    for job in missing:  # a folder that cannot be written is said before anything is trained
-        job.folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=job.folder).close()
-    _run_all(missing, data, n_jobs)
+    _run_all(_plan(name, wanted, root / data.name / name, data, devices, rerun), data, n_jobs)
     frame = results.read(root, data.name, name)
     keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
     return frame[keys.isin(list(wanted))].reset_index(drop=True)
 
 
+def _plan(
+    name: str,
+    wanted: dict[tuple[str, int], RunConfig],
+    folder: Path,
+    data: Cifar10,
+    devices: list[str],
+    rerun: bool,
+) -> list[Job]:
+    """Return the jobs that are left to do, which take the devices in turn; their folders can be written."""
+    missing: list[Job] = []
+    for (arm, seed), config in wanted.items():
+        keep_weights = EXPERIMENTS[name].keep_weights and seed == 0
+        job = Job(config, folder / arm, keep_weights, devices[len(missing) % len(devices)], rerun)
+        if job.is_finished(data):
+            job.delete_checkpoint()
+        else:
+            missing.append(job)
+    for job in missing:  # a folder that cannot be written is an error before anything is trained
+        job.folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=job.folder).close()
+    return missing
+
+
 def _devices(device: str) -> list[str]:
-    """Return the devices that runs are given in turn: "cuda" without a number stands for all of them."""
+    """Return the devices that the runs take in turn: "cuda" without a number stands for all of them."""
     if device == "cuda" and torch.cuda.device_count() > 1:
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     try:
@@ -152,84 +217,36 @@ def _devices(device: str) -> list[str]:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}") from error
     if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device must be here, where torch sees {torch.cuda.device_count()} of CUDA, got {device!r}")
+        raise ValueError(
+            f"device must be one that torch can see ({torch.cuda.device_count()} CUDA devices here), got {device!r}"
+        )
     return [str(asked)]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run, as it is handed to a worker: all but the pictures."""
-
-    config: RunConfig
-    folder: Path
-    keep_weights: bool
-    device: str
-    rerun: bool
-
-    def __call__(self, data: Cifar10, progress: Path) -> None:
-        """Train, and write the result; what is left after an interruption is a checkpoint to go on from."""
-        if self.rerun or self.finished(data):
-            self.forget_checkpoint()
-        if self.finished(data):
-            return
-        seed = self.config.seed
-        finished = train(
-            self.config, data, device=self.device, checkpoint=self._checkpoint, progress=lambda n: _note(progress, n)
-        )
-        if not self.finished(data):
-            if self.keep_weights:
-                _save_weights(self.folder / f"seed-{seed}.safetensors", finished)
-            made = {"diverged": finished.diverged, "provenance": finished.provenance}
-            results.save(self.folder, seed, finished.rows, run_spec(self.config, data) | made)
-        self.forget_checkpoint()
-
-    def finished(self, data: Cifar10) -> bool:
-        """Return whether the run has finished, here or in another process on the same folder; its result stays."""
-        if self.rerun or (found := results.load(self.folder, self.config.seed)) is None:
-            return False
-        require_same_run(self.folder / f"seed-{self.config.seed}.json", found[1], run_spec(self.config, data))
-        return True
-
-    def forget_checkpoint(self) -> None:
-        """Remove the checkpoint of a finished run, also that of a process that was stopped before it could do so."""
-        with suppress(OSError):  # in a read-only folder it stays, and is in nobody's way
-            self._checkpoint.unlink(missing_ok=True)
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.folder / f".seed-{self.config.seed}.checkpoint"
-
-
-def _save_weights(path: Path, finished: Run) -> None:
-    from safetensors.torch import save
-
-    with paths.atomic_write(path) as part:
-        part.write_bytes(save(finished.weights))
-
-
 def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
-    """Run jobs side by side, with one bar of updates for all."""
+    """Run jobs side by side, with one progress bar of updates for all."""
     if not jobs:
         return
     on_cpu, devices = torch.device(jobs[0].device).type == "cpu", len({job.device for job in jobs})
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or (-1 if on_cpu else ON_CUDA * devices)
-    prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config goes before
-    with tempfile.TemporaryDirectory() as notes, _bar(jobs, Path(notes)), machine.exact_float32():
+    usual = -1 if on_cpu else JOBS_PER_CUDA_DEVICE * devices
+    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or usual
+    prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config overrides
+    with tempfile.TemporaryDirectory() as notes, _progress_bar(jobs, Path(notes)), machine.exact_float32():
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
         joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
 
 
-def _note(path: Path, iteration: int) -> None:
-    with suppress(OSError):  # a bar is not worth a run
-        if path.parent.exists():
-            path.write_text(str(iteration))
+def _write_progress(note: Path, iteration: int) -> None:
+    with suppress(OSError):  # no run fails for its progress bar
+        if note.parent.exists():
+            note.write_text(str(iteration))
 
 
 @contextmanager
-def _bar(jobs: list[Job], notes: Path) -> Iterator[None]:
+def _progress_bar(jobs: list[Job], notes: Path) -> Iterator[None]:
     """Show the updates that the jobs have noted, and the time left, until the work inside is done."""
     done = threading.Event()
-    first: dict[str, int] = {}  # what was made before an interruption does not count for the time left
+    first: dict[str, int] = {}  # updates made before an interruption do not count for the time left
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=jobs[0].folder.parent.name) as bar:
 
         def show() -> None:

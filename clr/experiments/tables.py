@@ -1,7 +1,7 @@
-"""Tables of what has come out: the one that a run ends with, and each experiment beside what others reported.
+"""Tables of finished runs: the one that a run ends with, and each experiment beside what others reported.
 
-Arms are read at the end of their runs; a cyclical one that ends within a cycle also at the end of its last whole one,
-where one would stop.
+Arms are read at the end of their runs. A cyclical one that ends within a cycle is also read at the end of its last
+whole cycle, where one would stop. Columns are the data sets with results, rows the arms with results.
 """
 
 import math
@@ -13,33 +13,48 @@ import pandas as pd
 
 from clr import policies, results
 from clr.experiments.catalogue import EXPERIMENTS
+from clr.range_test import Bounds, suggest_bounds
 
-__all__ = ["arms_table", "differences", "experiment_table", "format_accuracy", "runs_table", "summaries"]
+__all__ = [
+    "arms_table", "differences", "experiment_table", "format_accuracy", "format_interval", "range_test_bounds",
+    "runs_table", "summaries",
+]  # fmt: skip
 
-DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
-CYCLICAL = [kind.__name__ for kind in policies._Cyclic.__subclasses__()]
+
+def format_interval(value: float, low: float, high: float, n: int, spec: str = ".1f", unit: str = "") -> str:
+    """Write a value with its 95% interval and n, in the one form that every table and sentence has.
+
+    >>> format_interval(1.7, 0.6, 2.7, 3, "+.1f", " points")
+    '+1.7 points (+0.6 to +2.7, n = 3)'
+    >>> format_interval(75.4, math.nan, math.nan, 1, unit="%")
+    '75.4% (n = 1)'
+    """
+    ends = f"{low:{spec}} to {high:{spec}}, " if math.isfinite(low) else ""
+    return f"{value:{spec}}{unit} ({ends}n = {n})"
+
+
+def format_accuracy(row: Any) -> str:
+    """Write a summary's accuracy in percent, with its interval and n, and how many runs diverged."""
+    text = format_interval(100 * row.accuracy, 100 * row.low, 100 * row.high, row.n, ".2f", "%")
+    return text + (f", {row.diverged} diverged" if row.diverged else "")
 
 
 def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
-    """Return one row an arm: experiment, arm, iterations, accuracy with its interval, n, data set, device, seconds."""
+    """Return one row per arm: experiment, arm, iterations, accuracy with interval and n, data set, device, seconds."""
     made = results.records(results_dir, dataset)
     if made.empty:
         raise ValueError(f"nothing has finished on {dataset} in {results_dir}")
     summary = pd.concat([summaries(name, results_dir) for name in sorted(set(made["experiment"]))])
     summary = summary[summary["dataset"] == dataset]
-    by_arm = made.groupby(["dataset", "experiment", "arm"])
-    device = by_arm["provenance.device"].agg(lambda names: ", ".join(sorted(set(names)))).rename("device")
-    seconds = by_arm["provenance.seconds"].mean().round().astype(int).rename("seconds")
-    table = summary.merge(device.reset_index()).merge(seconds.reset_index())
+    by_arm = made.groupby(results.ARM).agg(
+        device=("provenance.device", lambda names: ", ".join(sorted(set(names)))),
+        seconds=("provenance.seconds", "mean"),
+    )
+    table = summary.merge(by_arm.reset_index())
     table["accuracy"] = [format_accuracy(row) for row in table.itertuples()]
-    columns = ["experiment", "arm", "iterations", "accuracy", "n", "dataset", "device", "seconds"]
-    return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds a run"})
-
-
-def format_accuracy(row: Any) -> str:
-    """Write a summary's accuracy in percent with its 95 % interval, or say that one run has none; what diverged."""
-    ends = f"{100 * row.low:.2f} to {100 * row.high:.2f}" if row.n > 1 else "one run"
-    return f"{100 * row.accuracy:.2f} % ({ends})" + (f", {row.diverged} diverged" if row.diverged else "")
+    table["seconds"] = table["seconds"].round().astype(int)
+    columns = ["experiment", "arm", "iterations", "accuracy", "dataset", "device", "seconds"]
+    return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds per run"})
 
 
 def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
@@ -47,33 +62,39 @@ def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
 
     Those are the end, the end of the last cycle, and where something was reported.
     """
-    frame, made = (read(results_dir, experiment=name) for read in (results.read, results.records))
-    steps = {}
-    if "config.policy.step_size" in made:
-        cyclical = made[made["config.policy.policy"].isin(CYCLICAL)]
-        steps = cyclical.set_index(["dataset", "arm"])["config.policy.step_size"].to_dict()
+    frame, lengths = results.read(results_dir, experiment=name), _cycle_lengths(name, results_dir)
     parts = [results.summarise(frame)]
     for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
-        read = set(_reported(name, arm))
-        if (dataset, arm) in steps:
-            read |= _last_multiple(runs["iteration"], 2 * int(steps[dataset, arm]))
+        read = {*_reported(name, arm), *_last_cycle_end(runs["iteration"], lengths.get((dataset, arm)))}
         parts += [results.summarise(runs, k) for k in sorted(read) if k < runs["iteration"].max()]
     some = [part for part in parts if len(part)] or parts[:1]  # an empty one has no types, which older pandas minds
     return pd.concat(some).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
 
 
-def _last_multiple(iterations: pd.Series, cycle: int) -> set[int]:
-    return {int(k) for k in iterations[iterations % cycle == 0].nlargest(1)}
+def _cycle_lengths(name: str, results_dir: Path | None) -> dict[tuple[str, str], int | None]:
+    """Return the updates in a cycle of each arm that was run; None for those without cycles of one length."""
+    return {
+        (where["dataset"], where["arm"]): getattr(
+            policies.from_dict(record["config"]["policy"]), "cycle_length", None
+        )
+        for where, _, record in results.iter_runs(results_dir, None, name)
+    }  # fmt: skip
+
+
+def _last_cycle_end(iterations: pd.Series, cycle_length: int | None) -> set[int]:
+    if cycle_length is None:
+        return set()
+    return {int(k) for k in iterations[iterations % cycle_length == 0].nlargest(1)}
 
 
 def _reported(name: str, arm: str) -> dict[int, float]:
     """Return the accuracy that was reported of an arm, by the updates."""
-    told = EXPERIMENTS[name].reported if name in EXPERIMENTS else {}
-    return {k: value for (of, k), value in told.items() if of == arm}
+    reported = EXPERIMENTS[name].reported if name in EXPERIMENTS else {}
+    return {k: value for (of, k), value in reported.items() if of == arm}
 
 
 def arms_table(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
-    """Return the summaries of all arms on a data set, but for range tests, in the catalogue's order.
+    """Return the summaries of all arms on a data set except range tests, in the catalogue's order.
 
     Each has a source and a reported accuracy, missing where there is none.
     """
@@ -90,24 +111,30 @@ def arms_table(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
 
 
 def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:
-    """Return an experiment to read: an arm's accuracy as reported and as it came out on each data set.
+    """Return an experiment to read: an arm's accuracy as reported and as it is here on each data set.
 
-    After each of ours: its 95 % interval over seeds, n, and the difference from what was reported, in points.
+    After each of ours: its 95% interval over seeds, n, and the difference from what was reported, in points.
     """
-    found = summaries(name, results_dir)
-    datasets = [*DATASETS, *sorted(set(found["dataset"]) - set(DATASETS))]
+    found, experiment = summaries(name, results_dir), EXPERIMENTS[name]
+    datasets = sorted(set(found["dataset"]))
     rows = []
-    for arm, config in EXPERIMENTS[name].arms.items():
-        mine, reported = found[found["arm"] == arm], _reported(name, arm)
-        for updates in sorted({*mine["iterations"], *reported} or {config.iterations}):
-            value = reported.get(updates)
-            row = {"arm": arm, "updates": f"{updates:,}"}
-            row["reported"] = f"{100 * value:.1f} % ({EXPERIMENTS[name].source})" if value else ""
-            for dataset in datasets:
-                here = mine[(mine["dataset"] == dataset) & (mine["iterations"] == updates)]
-                row[dataset] = next((_ours(found, value) for found in here.itertuples()), "not yet run")
-            rows.append(row)
-    return pd.DataFrame(rows).drop(columns=[] if EXPERIMENTS[name].reported else "reported")
+    for arm in [arm for arm in experiment.arms if arm in set(found["arm"])]:
+        reported = _reported(name, arm)
+        for updates, here in found[found["arm"] == arm].groupby("iterations"):
+            value = reported.get(int(updates))
+            texts = {row.dataset: _format_beside_reported(row, value) for row in here.itertuples()}
+            report = f"{100 * value:.1f}% ({experiment.source})" if value else ""
+            rows.append([arm, f"{updates:,}", report, *(texts.get(dataset, "") for dataset in datasets)])
+    table = pd.DataFrame(rows, columns=["arm", "updates", "reported", *datasets])
+    return table if experiment.reported else table.drop(columns="reported")
+
+
+def _format_beside_reported(row: Any, reported: float | None) -> str:
+    if reported is None:
+        return format_accuracy(row)
+    value, low, high = (100 * (end - reported) for end in (row.accuracy, row.low, row.high))
+    ends = f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else ""
+    return f"{format_accuracy(row)}: {value:+.1f}{ends}"
 
 
 def differences(reference: str, iteration: int, names: Sequence[str], results_dir: Path | None = None) -> pd.DataFrame:
@@ -117,7 +144,7 @@ def differences(reference: str, iteration: int, names: Sequence[str], results_di
         names: the experiments whose arms are compared.
 
     Returns:
-        One row an arm and data set, the best first: dataset, arm, points, their 95 % interval (low, high), n pairs.
+        One row per arm and data set, the best first: dataset, arm, points, their 95% interval (low, high), n pairs.
     """
     frame = pd.concat([results.rows_at(results.read(results_dir, experiment=name), iteration) for name in names])
     rows = []
@@ -129,13 +156,11 @@ def differences(reference: str, iteration: int, names: Sequence[str], results_di
     return table[table["n"] > 0].sort_values(["dataset", "points"], ascending=[True, False], ignore_index=True)
 
 
-def _ours(row: Any, reported: float | None) -> str:
-    several = row.n > 1
-    ends = f"{100 * row.low:.2f} to {100 * row.high:.2f}, " if several else ""
-    diverged = f", {row.diverged} diverged" if row.diverged else ""
-    text = f"{100 * row.accuracy:.2f} % ({ends}n = {row.n}{diverged})"
-    if reported is None:
-        return text
-    points = f"{100 * (row.accuracy - reported):+.1f}"
-    ends = f" ({100 * (row.low - reported):+.1f} to {100 * (row.high - reported):+.1f})" if several else ""
-    return f"{text}: {points}{ends}"
+def range_test_bounds(results_dir: Path | None = None) -> dict[tuple[str, str], Bounds]:
+    """Return the bounds that the range tests propose, by (arm, data set), in the catalogue's order."""
+    frame = results.read(results_dir, experiment="range-test").rename(columns={"test_accuracy": "metric"})
+    return {
+        (arm, str(dataset)): suggest_bounds(curves)
+        for arm in EXPERIMENTS["range-test"].arms
+        for dataset, curves in frame[frame["arm"] == arm].groupby("dataset")
+    }

@@ -269,7 +269,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
 
 def test_a_progress_note_that_cannot_be_written_stops_no_run(tmp_path):
     (tmp_path / "note").mkdir()
-    experiments.runner._note(tmp_path / "note", 5)
+    experiments.runner._write_progress(tmp_path / "note", 5)
 
 
 # Files that are damaged, of another version, edited, or of another run.

@@ -136,7 +136,7 @@ def test_shrunk_policies_pass_through_the_same_rates():
         Stages({0: Fixed(0.1), 60_000: Triangular(0.1, 0.9, 50)}),
     ]
     for policy in policies:
-        small = experiments.runner._shrunk(policy, 25)
+        small = experiments.runner._compress(policy, 25)
         for k in (0, 25, 1000, 40_000, 60_000, 60_050):
             assert small(k // 25) == pytest.approx(policy(k), rel=1e-9)
 
