@@ -23,8 +23,9 @@ from torch import Tensor
 
 from clr import _checks, image_folder, paths
 
-__all__ = ["CLASSES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
+__all__ = ["CLASSES", "NAMES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
 
+NAMES = ("cifar10", "cifar10-jpeg", "synthetic")  # the data sets that `load_cifar10` returns
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training pictures: R, G, B
 TIMEOUT = 10  # seconds to connect

@@ -17,7 +17,7 @@ from clr.experiments.catalogue import EXPERIMENTS
 __all__ = ["arms_table", "differences", "experiment_table", "format_accuracy", "runs_table", "summaries"]
 
 DATASETS = ("cifar10", "cifar10-jpeg")  # a column each, also before anything has run on one
-CYCLICAL = [kind.__name__ for kind in policies._Cyclic.__subclasses__()]
+CYCLICAL = [kind.__name__ for kind in policies.Cyclic.__subclasses__()]
 
 
 def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
