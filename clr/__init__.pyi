@@ -16,10 +16,12 @@ from .nets import Cifar10FullSigmoid as Cifar10FullSigmoid
 from .nets import Cifar10FullSigmoidBN as Cifar10FullSigmoidBN
 from .nets import Cifar10Quick as Cifar10Quick
 from .optim import CaffeSGD as CaffeSGD
+from .policies import Cosine as Cosine
 from .policies import Decay as Decay
 from .policies import Exp as Exp
 from .policies import ExpRange as ExpRange
 from .policies import Fixed as Fixed
+from .policies import OneCycle as OneCycle
 from .policies import Parabolic as Parabolic
 from .policies import Policy as Policy
 from .policies import Ramp as Ramp

@@ -16,7 +16,7 @@ def as_int64(iteration: Any) -> Any:
     if hasattr(iteration, "dtype") and getattr(iteration, "shape", None) is not None:
         return _array_as_int64(iteration)
     if isinstance(iteration, bool) or not hasattr(iteration, "__index__"):
-        raise TypeError(f"iteration must be an integer, or an array or tensor of integers, got {iteration!r}")
+        raise TypeError(f"iteration must be an integer, or an array or tensor of integers, got {iteration!r:.200}")
     k = operator.index(iteration)
     if k < 0:
         raise ValueError(f"iteration must be >= 0, got {k}")

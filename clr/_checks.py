@@ -1,25 +1,45 @@
-"""The rules for arguments: each returns the value as it is kept, or raises an error with name, rule and value."""
+"""Argument checks: each returns the normalized value, or raises an error with the name, the rule and the value."""
 
+import dataclasses
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "boolean", "choice", "columns", "decay_factor", "function", "momentum", "nonnegative", "number", "path",
-    "positive_int", "seed",
+    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "momentum", "nonnegative",
+    "nonnegative_int", "number", "path", "positive_int", "seed", "shorten",
 ]  # fmt: skip
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """Cut a text in its middle so that a message stays readable.
+
+    >>> shorten("airplane, automobile, bird, cat", length=20)
+    'airplane,...ird, cat'
+    """
+    half = (length - 3) // 2
+    return text if len(text) <= length else f"{text[: length - 3 - half]}...{text[-half:]}"
+
+
+def brief(value: Any) -> str:
+    """Return the repr of a value, short enough for a message."""
+    try:
+        return shorten(repr(value))
+    except Exception:  # an integer of more than 4,300 digits, or somebody's own class
+        return f"a value of type {type(value).__name__}"
 
 
 def number(name: str, value: Any, kind: str = "a number") -> float:
     """Return a number as a float; TypeError for anything else, booleans and strings among them."""
     dtype = str(getattr(value, "dtype", type(value).__name__))
     if isinstance(value, str) or "bool" in dtype or "complex" in dtype or getattr(value, "ndim", False):
-        raise TypeError(f"{name} must be {kind}, got {value!r}")
+        raise TypeError(f"{name} must be {kind}, got {brief(value)}")
     if not hasattr(value, "__float__"):
-        raise TypeError(f"{name} must be {kind}, got {value!r}")
+        raise TypeError(f"{name} must be {kind}, got {brief(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -27,14 +47,14 @@ def number(name: str, value: Any, kind: str = "a number") -> float:
 
 
 def nonnegative(name: str, value: Any) -> float:
-    """Return a learning rate, or anything else that is finite and not negative.
+    """Return a learning rate, or any other finite number >= 0.
 
     >>> nonnegative("base_lr", -1)
     Traceback (most recent call last):
     ValueError: base_lr must be a finite number >= 0, got -1
     """
     if not 0 <= number(name, value) < math.inf:
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+        raise ValueError(f"{name} must be a finite number >= 0, got {brief(value)}")
     return float(value)
 
 
@@ -42,72 +62,105 @@ def positive_int(name: str, value: Any) -> int:
     """Return a positive integer; 20.0 counts as 20, 2.5 does not."""
     as_float = number(name, value, "a positive integer")
     if not (0 < as_float < math.inf and as_float.is_integer()):
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {brief(value)}")
+    return int(value)
+
+
+def nonnegative_int(name: str, value: Any) -> int:
+    """Return an integer >= 0; 20.0 counts as 20, 2.5 does not."""
+    as_float = number(name, value, "an integer >= 0")
+    if not (0 <= as_float < math.inf and as_float.is_integer()):
+        raise ValueError(f"{name} must be an integer >= 0, got {brief(value)}")
     return int(value)
 
 
 def decay_factor(name: str, value: Any) -> float:
     """Return the factor of an exponential decline, in (0, 1]."""
     if not 0 < number(name, value) <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+        raise ValueError(f"{name} must be in (0, 1], got {brief(value)}")
     return float(value)
 
 
 def momentum(name: str, value: Any) -> float:
     """Return a momentum, in [0, 1)."""
     if not 0 <= number(name, value) < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+        raise ValueError(f"{name} must be in [0, 1), got {brief(value)}")
     return float(value)
 
 
 def choice(name: str, value: Any, known: Iterable[str]) -> str:
-    """Return a value that is one of the known ones.
+    """Return a value that is among the known ones.
 
     >>> choice("pixels", "float", ("caffe", "unit"))
     Traceback (most recent call last):
     ValueError: pixels must be 'caffe' or 'unit', got 'float'
     """
     if value not in tuple(known):
-        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {brief(value)}")
     return value
 
 
 def seed(name: str, value: Any) -> int:
-    """Return a seed; numpy's generators take these."""
+    """Return a seed that numpy's generators take."""
     try:
         whole = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         whole = -1
     if not 0 <= whole < 2**32:
-        raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {value!r}")
+        raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {brief(value)}")
     return whole
 
 
 def boolean(name: str, value: Any) -> bool:
-    """Return True or False; what is merely true, such as "no", is refused."""
+    """Return True or False; other values that count as true, such as "no", are refused."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {brief(value)}")
     return value
 
 
 def function(name: str, value: Any) -> Any:
-    """Return what can be called."""
+    """Return a callable."""
     if not callable(value):
-        raise TypeError(f"{name} must be a callable, got {value!r}")
+        raise TypeError(f"{name} must be a callable, got {brief(value)}")
     return value
 
 
 def path(name: str, value: Any) -> Path:
     """Return the path of a file or folder."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise TypeError(f"{name} must be a path, got {value!r}")
+        raise TypeError(f"{name} must be a path, got {brief(value)}")
     return Path(value)
 
 
 def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
     """Return a DataFrame that has the columns."""
     if not hasattr(frame, "columns"):
-        raise TypeError(f"{name} must be a DataFrame, got {frame!r}")
+        raise TypeError(f"{name} must be a DataFrame, got {brief(frame)}")
     if missing := [column for column in needed if column not in frame]:
-        raise ValueError(f"{name} must have the column {missing[0]!r}, got {', '.join(map(str, frame.columns))}")
+        found = shorten(", ".join(map(str, frame.columns)))
+        raise ValueError(f"{name} must have the column {missing[0]!r}, got {found}")
     return frame
+
+
+Rule = Callable[[str, Any], Any]
+RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywhere
+    **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr", "weight_decay"), nonnegative),
+    **dict.fromkeys(("step_size", "iterations", "batch_size", "evaluate_every", "test_pictures"), positive_int),
+    **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
+    "warmup": nonnegative_int,
+    "gamma": decay_factor,
+    "momentum": momentum,
+    "seed": seed,
+    "decays": partial(choice, known=("bounds", "amplitude")),
+    "init": partial(choice, known=("caffe", "torch")),
+    "pixels": partial(choice, known=("caffe", "unit")),
+    "spacing": partial(choice, known=("linear", "exponential")),
+}
+
+
+def fields(instance: Any, **own_rules: Rule) -> None:
+    """Normalize a frozen dataclass's fields by `own_rules`, else by `RULES`; a None that is the default stays."""
+    for field in dataclasses.fields(instance):
+        rule, value = own_rules.get(field.name) or RULES.get(field.name), getattr(instance, field.name)
+        if rule is not None and not (value is None and field.default is None):
+            object.__setattr__(instance, field.name, rule(field.name, value))

@@ -54,8 +54,8 @@ class CaffeSGD(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its options checked; those that it leaves out are the optimizer's."""
-        for name, check in _CHECKS.items():
-            check(name, param_group.get(name, self.defaults[name]))
+        for name, default in self.defaults.items():
+            _checks.RULES[name](name, param_group.get(name, default))
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -110,10 +110,3 @@ SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "AdaDelta": lambda groups, lr, momentum: torch.optim.Adadelta(groups, lr, rho=momentum, eps=1e-6),
 }
 WITHOUT_MOMENTUM = ("RMSprop", "AdaGrad")
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "lr": _checks.nonnegative,
-    "momentum": _checks.momentum,
-    "weight_decay": _checks.nonnegative,
-    "nesterov": _checks.boolean,
-}

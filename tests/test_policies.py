@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -16,13 +17,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import CyclicLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR
 
+from clr import PolicyLR
+from clr.experiments import EXPERIMENTS
 from clr.policies import (
+    POLICIES,
+    Cosine,
     Decay,
     Exp,
     ExpRange,
     Fixed,
+    OneCycle,
     Parabolic,
     Policy,
     Ramp,
@@ -37,7 +43,7 @@ from clr.policies import (
 )
 
 CYCLIC = [Triangular, Triangular2, Parabolic, Sinusoidal]
-POLICIES = [
+EXAMPLES = [
     Fixed(0.1),
     Exp(0.01, 0.99),
     Decay(0.001, 0.007, 50),
@@ -49,9 +55,12 @@ POLICIES = [
     Sinusoidal(0.001, 0.006, 20),
     Ramp(0.0, 0.02, 100),
     Ramp(0.02, 1e-5, 100, "exponential"),
+    OneCycle(0.001, 0.006, 101),
+    Cosine(0.006, 100),
+    Cosine(0.006, 100, warmup=7),
     Stages({0: Triangular(0.001, 0.006, 20), 40: Fixed(0.001), 60: Stages({0: Exp(0.1, 0.9), 30: Ramp(0.1, 0, 20)})}),
 ]
-each_policy = pytest.mark.parametrize("policy", POLICIES, ids=str)
+each_policy = pytest.mark.parametrize("policy", EXAMPLES, ids=str)
 each_cyclic = pytest.mark.parametrize("kind", CYCLIC)
 
 
@@ -117,6 +126,56 @@ def test_exponential_ramp_multiplies_by_the_same_factor():
     assert rates[1:] / rates[:-1] == pytest.approx(10**0.1, rel=1e-13)
 
 
+def test_one_cycle_has_the_rates_of_the_catalogues_stages():
+    staged = EXPERIMENTS["controls"].arms["one-cycle-25k"].policy
+    k = np.arange(25_000)
+    assert np.array_equal(OneCycle(0.0005, 0.005, 25_000)(k), staged(k))
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 19, 20, 101, 25_000])
+def test_one_cycle_peaks_once_and_ends_at_a_hundredth_of_base_lr(iterations):
+    rates = OneCycle(0.1, 1.0, iterations)(np.arange(iterations + 3))
+    peak = int(rates.argmax())
+    assert (rates[0], rates[-1]) == (0.1, 0.1 / 100)
+    assert peak == max(1, int(0.45 * iterations)) and rates[peak] == 1.0
+    assert (np.diff(rates[: peak + 1]) > 0).all() and (np.diff(rates[peak:]) <= 0).all()
+    assert rates[2 * peak] == 0.1
+
+
+def test_one_cycle_lets_the_momentum_fall_while_the_rate_rises():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    n = 100
+    scheduler = PolicyLR(optimizer, OneCycle(0.1, 1.0, n), momentum=lambda k: 0.95 - 0.1 * OneCycle(0, 1, n)(k))
+    momenta = []
+    for _ in range(n):
+        momenta.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        scheduler.step()
+    assert momenta[:46] == pytest.approx(np.linspace(0.95, 0.85, 46))
+    assert momenta[45:91] == pytest.approx(np.linspace(0.85, 0.95, 46))
+    assert momenta[90:] == [0.95] * 10
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 7, 1000])
+def test_cosine_without_warmup_is_torchs(iterations):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    rates = rates_of(CosineAnnealingLR(optimizer, T_max=iterations), iterations + 1)
+    assert Cosine(0.3, iterations)(np.arange(iterations + 1)) == pytest.approx(rates, rel=1e-9, abs=1e-15)
+
+
+def test_cosine_warms_up_by_equal_steps_and_then_is_a_cosine_of_what_is_left():
+    policy, rest = Cosine(0.5, 1000, warmup=50), Cosine(0.5, 950)
+    assert policy(np.arange(51)) == close(0.5 * np.arange(1, 52) / 51)
+    assert np.array_equal(policy(50 + np.arange(2000)), rest(np.arange(2000)))
+    assert (policy(50), policy(1000), policy(10**12)) == (0.5, 0.0, 0.0)
+
+
+def test_a_cycle_is_two_step_sizes_long():
+    for kind in CYCLIC:
+        assert kind(0.1, 0.2, 7).cycle_length == 14
+        assert kind(0.1, 0.2, 7)(14) == 0.1
+
+
 def test_the_tensorflow_ports_test_values_hold():
     assert cyclic_learning_rate(5, 0.01, 0.1, 20) == pytest.approx(0.0325, rel=1e-6)
     assert cyclic_learning_rate(5, 0.01, 0.1, 20, mode="triangular2") == pytest.approx(0.0325, rel=1e-6)
@@ -156,7 +215,7 @@ def test_each_stage_starts_again_at_its_own_zero():
 
 
 def test_stages_take_iterations_in_any_order():
-    policy = POLICIES[-1]
+    policy = EXAMPLES[-1]
     k = np.random.default_rng(0).permutation(200).reshape(10, 20)
     assert policy(k) == close(np.vectorize(policy)(k))
 
@@ -183,10 +242,19 @@ def exact(policy, k):
     if isinstance(policy, Ramp):
         k = min(k, policy.iterations)
         return Fraction(policy.start_lr) + (Fraction(policy.end_lr) - Fraction(policy.start_lr)) * k / policy.iterations
+    if isinstance(policy, Cosine):
+        left = max(Fraction(0), Fraction(policy.iterations - max(k, policy.warmup), policy.iterations - policy.warmup))
+        return Fraction(policy.max_lr) * min(k + 1, policy.warmup + 1) / (policy.warmup + 1) * sine(left) ** 2
     base, size = Fraction(policy.base_lr), getattr(policy, "step_size", None)
     if isinstance(policy, Exp):
         return base * power(policy.gamma, k)
     height = Fraction(policy.max_lr) - base
+    if isinstance(policy, OneCycle):
+        half = max(1, policy.iterations * 45 // 100)
+        end = max(policy.iterations, 2 * half + 1)
+        if k >= 2 * half:
+            return base * (1 - Fraction(99, 100) * (min(k, end) - 2 * half) / (end - 2 * half))
+        return base + height * (half - abs(k - half)) / half
     if isinstance(policy, Decay):
         return base + height * (size - min(k, size)) / size
     cycle = k // (2 * size)
@@ -223,6 +291,7 @@ def test_rates_are_exact_to_the_last_digits_at_any_iteration(size):
         *(kind(low, high, size) for kind in (*CYCLIC, Decay) for low, high in [(0.001, 0.006), (0, 1), (1e-9, 0.3)]),
         *(ExpRange(0.001, 0.006, size, near_one, decays) for decays in ("bounds", "amplitude")),
         *(Ramp(start, end, size) for start, end in [(0, 0.02), (0.3, 1e-9), (0.02, 0)]),
+        *(OneCycle(low, high, size) for low, high in [(0.001, 0.006), (0, 1), (1e-9, 0.3)]),
         Exp(0.001, near_one),
     ]
     edges = (0, 1, size - 1, size, size + 1, 2 * size - 1, 2 * size, 2 * size + 1)
@@ -334,6 +403,7 @@ def bounds(low=0.0):
 
 
 sizes, gammas = st.integers(1, 10**6), st.floats(0.5, 1, exclude_min=True)
+parts = st.floats(0, 1, exclude_max=True)
 cyclics = st.one_of(
     *(st.builds(lambda kind, b, size: kind(*b, size), st.just(kind), bounds(), sizes) for kind in CYCLIC),
     st.builds(lambda b, *rest: ExpRange(*b, *rest), bounds(), sizes, gammas, st.sampled_from(["bounds", "amplitude"])),
@@ -344,6 +414,8 @@ simple = st.one_of(
     st.builds(Exp, st.floats(0, 10), gammas),
     st.builds(lambda b, size: Decay(*b, size), bounds(), sizes),
     st.builds(Ramp, st.floats(1e-9, 10), st.floats(1e-9, 10), sizes, st.sampled_from(["linear", "exponential"])),
+    st.builds(lambda b, size: OneCycle(*b, size), bounds(), sizes),
+    st.builds(lambda peak, size, part: Cosine(peak, size, int(part * size)), st.floats(0, 10), sizes, parts),
 )
 staged = st.builds(
     lambda first, later: Stages({0: first, **later}), simple, st.dictionaries(st.integers(1, 10**6), simple, max_size=4)
@@ -424,7 +496,52 @@ def test_importing_the_policies_imports_no_library():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_stages_written_by_hand_have_their_starts_as_text():
+    by_hand = (
+        '{"policy": "Stages", "stages": {"0": {"policy": "Fixed", "lr": 0.1}, "70": {"policy": "Fixed", "lr": 1}}}'
+    )
+    assert from_dict(json.loads(by_hand)) == Stages({0: Fixed(0.1), 70: Fixed(1)})
+
+
+def test_a_policy_of_ones_own_drives_but_is_not_written_and_takes_no_name_of_ours():
+    @dataclass(frozen=True)
+    class Triangular(Policy):
+        lr: float
+
+        def _rate(self, k):
+            return self.lr / (1 + k)
+
+    mine = Triangular(0.5)
+    assert mine(np.arange(2)).tolist() == [0.5, 0.25]
+    assert type(from_dict(TRIANGULAR)) is POLICIES["Triangular"]
+    for policy in (mine, Stages({0: mine})):
+        with pytest.raises(TypeError, match="policy must be one of clr's policies, got .*Triangular"):
+            to_dict(policy)
+
+
 # What is refused.
+
+FIXED, TRIANGULAR = to_dict(Fixed(0.1)), to_dict(Triangular(0.1, 0.2, 5))
+
+
+def test_no_message_is_long():
+    for make in (
+        lambda: Fixed("x" * 10**6),
+        lambda: Fixed(list(range(10**5))),
+        lambda: Fixed(0.1)([0] * 10**6),
+        lambda: Stages(dict.fromkeys(range(10**5), 0.1)),
+        lambda: Stages({k + 1: Fixed(0.1) for k in range(10**5)}),
+        lambda: Stages([(k // 2, Fixed(0.1)) for k in range(10**4)]),
+        lambda: Triangular(0.1, 0.2, -(10**5000)),
+        lambda: from_dict(["x"] * 10**5),
+        lambda: from_dict({"policy": "x" * 10**5}),
+        lambda: from_dict({"policy": "Fixed", **{f"x{i}": 1 for i in range(10**4)}}),
+        lambda: to_dict(Stages({0: Fixed(0.1)}).stages * 10**4),
+        lambda: cyclic_learning_rate(5, mode="x" * 10**5),
+    ):
+        with pytest.raises((TypeError, ValueError)) as error:
+            make()
+        assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -468,10 +585,24 @@ def test_importing_the_policies_imports_no_library():
         (lambda: step_size(9, 3, epochs=0), ValueError, "epochs must be a positive number, got 0"),
         (lambda: step_size(9, 3, epochs="4"), TypeError, "epochs must be a number, got '4'"),
         (lambda: to_dict(0.1), TypeError, "policy must be one of clr's policies, got 0.1"),
-        (lambda: from_dict({"policy": "Cosine"}), ValueError, "policy must be one of Decay, Exp, .* got 'Cosine'"),
-        (lambda: from_dict({"lr": 0.1}), ValueError, "policy must be one of Decay, Exp, .* got None"),
+        (lambda: Cosine(0.1, 10, 10), ValueError, r"warmup must be less than iterations \(10\), got 10"),
+        (lambda: Cosine(0.1, 10, -1), ValueError, "warmup must be an integer >= 0, got -1"),
+        (lambda: Cosine(0.1, 10, 0.5), ValueError, "warmup must be an integer >= 0, got 0.5"),
+        (lambda: Cosine(0.1, 10, math.inf), ValueError, "warmup must be an integer >= 0, got inf"),
+        (lambda: OneCycle(0.2, 0.1, 10), ValueError, r"max_lr must be at least base_lr \(0.2\), got 0.1"),
+        (lambda: Stages(((0, Fixed(1)), (0, Fixed(2)))), ValueError, r"one policy per start, got \[0, 0\]"),
+        (lambda: from_dict({"policy": "Cos"}), ValueError, "policy must be one of Cosine, Decay, .* got 'Cos'"),
+        (lambda: from_dict({"policy": []}), ValueError, r"policy must be one of Cosine, Decay, .* got \[\]"),
+        (lambda: from_dict({"lr": 0.1}), ValueError, "policy must be one of Cosine, Decay, .* got None"),
         (lambda: from_dict([0.1]), TypeError, r"values must be a mapping that to_dict wrote, got \[0.1\]"),
-        (lambda: from_dict({"policy": "Fixed", "lr": 0.1, "gamma": 1}), TypeError, "gamma"),
+        (lambda: from_dict({"policy": "Fixed", "lr": 0.1, "gamma": 1}), ValueError, "must have lr, got lr, gamma"),
+        (lambda: from_dict({"policy": "Exp", "base_lr": 0.1}), ValueError, "must have base_lr, gamma, got base_lr"),
+        (lambda: from_dict({"policy": "Fixed"}), ValueError, "Fixed must have lr, got nothing"),
+        (lambda: from_dict({"policy": "Stages", "stages": 5}), TypeError, "stages must be a mapping .* got 5"),
+        (lambda: from_dict({"policy": "Stages", "stages": [[0]]}), TypeError, r"a mapping .* got \[\[0\]\]"),
+        (lambda: from_dict({"policy": "Stages", "stages": [[0, 0.1]]}), TypeError, "a mapping .* got 0.1"),
+        (lambda: from_dict({"policy": "Stages", "stages": {"x": FIXED}}), ValueError, "integers >= 0, got 'x'"),
+        (lambda: from_dict({"policy": "Stages", "stages": {"5": FIXED}}), ValueError, "for iteration 0, got one from"),
     ],
 )
 def test_bad_arguments_are_named(make, error, message):
@@ -511,8 +642,11 @@ def cyclic_lr(*arguments, **options):
 
 
 def torch_rates(updates, *arguments, **options):
-    """The rates that torch's scheduler has its optimizer use."""
-    scheduler = cyclic_lr(*arguments, **options)
+    """The rates that torch's CyclicLR has its optimizer use."""
+    return rates_of(cyclic_lr(*arguments, **options), updates)
+
+
+def rates_of(scheduler, updates):
     rates = []
     for _ in range(updates):
         rates.append(scheduler.optimizer.param_groups[0]["lr"])
@@ -580,4 +714,4 @@ def test_pin_torch_takes_arguments_that_make_no_cycle():
 
 
 def test_every_policy_is_tested_here():
-    assert {type(policy) for policy in POLICIES} == set(Policy._kinds.values())
+    assert {type(policy) for policy in EXAMPLES} == set(POLICIES.values())

@@ -75,6 +75,8 @@ def _compress(policy: Policy, by: int) -> Policy:
     for name in ("step_size", "iterations"):
         if name in values:
             values[name] = _divided(values[name], by)
+    if "warmup" in values:
+        values["warmup"] = min(round(values["warmup"] / by), values["iterations"] - 1)
     if "gamma" in values:
         values["gamma"] **= by
     return type(policy)(**values)

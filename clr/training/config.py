@@ -1,7 +1,8 @@
 """What a run is: its `RunConfig` and its data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,7 @@ class RunConfig:
     test_pictures: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            _checks.choice(name, getattr(self, name), known)
-        for name in ("iterations", "batch_size", "evaluate_every", "test_pictures"):
-            if name != "test_pictures" or self.test_pictures is not None:
-                object.__setattr__(self, name, _checks.positive_int(name, getattr(self, name)))
-        for name, check in _CHECKS.items():  # kept as Python's own numbers, which JSON can hold
-            if name != "weight_decay" or self.weight_decay is not None:
-                object.__setattr__(self, name, check(name, getattr(self, name)))
+        _checks.fields(self, net=partial(_checks.choice, known=NETS), optimizer=partial(_checks.choice, known=SOLVERS))
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
         if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
@@ -77,16 +71,6 @@ class RunConfig:
             raise ResultError(f"config has no {error}") from error
         except (TypeError, ValueError) as error:
             raise ResultError(f"config is none that this version can read ({error})") from error
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "seed": _checks.seed,
-    "momentum": _checks.momentum,
-    "weight_decay": _checks.nonnegative,
-    "mults": _checks.boolean,
-    "reshuffle": _checks.boolean,
-}
-_CHOICES = {"net": tuple(NETS), "pixels": ("caffe", "unit"), "init": ("caffe", "torch"), "optimizer": tuple(SOLVERS)}
 
 
 def run_spec(config: RunConfig, data: Cifar10) -> dict[str, Any]:
