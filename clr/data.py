@@ -1,10 +1,9 @@
-"""CIFAR-10 as tensors, from whichever copy is there, and a stand-in for where none is.
+"""CIFAR-10 as tensors, and synthetic data of the same shape for machines without it.
 
-Two layouts are read: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked) and an image
-folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). A data set is known by its
-name and its fingerprint, and both go into every result: `cifar10` only for the original files, or PNG copies whose
-training pictures have the original's sums, `cifar10-jpeg` for JPEG copies, `synthetic` for the stand-in. Anything else
-is refused.
+`load_cifar10` reads two layouts: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked),
+and an image folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). Every result
+holds the data set's name and fingerprint. The name is `cifar10` for the original files, and for PNG copies whose
+training images have the original's sums; `cifar10-jpeg` for JPEG copies; `synthetic` for the synthetic data.
 """
 
 import hashlib
@@ -27,18 +26,18 @@ __all__ = ["CLASSES", "NAMES", "Cifar10", "Split", "download_cifar10", "load_cif
 
 NAMES = ("cifar10", "cifar10-jpeg", "synthetic")  # the data sets that `load_cifar10` returns
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training pictures: R, G, B
+CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training images: R, G, B
 TIMEOUT = 10  # seconds to connect
 PER_CLASS = {"train": 5_000, "test": 1_000}
 
 
 class NothingThereError(FileNotFoundError):
-    """There is no CIFAR-10 at all; a part of it missing is another matter."""
+    """The folder holds no CIFAR-10 at all; a missing part is a plain FileNotFoundError."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Pictures and their classes.
+    """Images and their classes.
 
     images: uint8, (N, 3, 32, 32), channels R, G, B, rows top to bottom; labels: int64, (N,), 0 to 9 as in `CLASSES`.
     """
@@ -72,7 +71,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Cifar10:
-    """A data set of CIFAR-10's shape: its two splits, its name, and the sha256 by which a result names it."""
+    """A data set of CIFAR-10's shape: its two splits, its name, and a sha256 of its content, which results hold."""
 
     train: Split
     test: Split
@@ -89,30 +88,30 @@ class Cifar10:
         if self.name in ("", ".", "..") or Path(self.name).name != self.name:
             raise ValueError(f"name must be one that a folder can have, got {self.name!r}")
 
-    def __sizeof__(self) -> int:  # by which dask tells what to hand to each worker once, not with every job
+    def __sizeof__(self) -> int:  # dask sends large objects to each worker once, not with every job
         return sum(tensor.nbytes for split in (self.train, self.test) for tensor in (split.images, split.labels))
 
     @cached_property
     def mean_image(self) -> Tensor:
-        """The training pictures' mean, pixel by pixel: float32, (3, 32, 32), 0 to 255."""
+        """The mean training image: float32, (3, 32, 32), 0 to 255."""
         total = sum(chunk.double().sum(0) for chunk in self.train.images.split(1000))
         return (total / len(self.train)).float()
 
     @cached_property
     def channel_means(self) -> Tensor:
-        """The training pictures' mean, channel by channel: float32, (3,), 0 to 255."""
+        """The mean of each channel over all training images: float32, (3,), 0 to 255."""
         return self.mean_image.double().mean((1, 2)).float()
 
 
 def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
-    """Load CIFAR-10 from `root`, else from where `CLR_DATA` points, else from `data/`.
+    """Load CIFAR-10 from `root`, else from the folder that `CLR_DATA` names, else from `data/`.
 
-    The folder may hold (or be) `cifar-10-batches-py`, or hold an image folder's `train` and `test`. `CLR_DATA` may
-    also say "synthetic". There is no fall-back: with nothing there this is a FileNotFoundError that says what to do.
+    The folder holds (or is) `cifar-10-batches-py`, or holds an image folder's `train` and `test`. `CLR_DATA=synthetic`
+    gives the synthetic data. Missing data is an error: this never falls back to synthetic data by itself.
 
     Raises:
-        FileNotFoundError: nothing there, or a part of it is missing.
-        ValueError: what is there is not CIFAR-10, or damaged; the message names the file and what was expected.
+        FileNotFoundError: the folder holds no CIFAR-10, or a part of it is missing; the message says what to do.
+        ValueError: the data is damaged or is not CIFAR-10; the message names the file and what was expected.
     """
     if root is None and os.environ.get("CLR_DATA") == "synthetic":
         return synthetic_cifar10()
@@ -127,7 +126,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
     raise NothingThereError(
         f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
-        "`make data`, or point CLR_DATA at a copy, or set CLR_DATA=synthetic for the offline stand-in."
+        "`python -m clr data`, set CLR_DATA to the folder of a copy, or set CLR_DATA=synthetic for synthetic images."
     )
 
 
@@ -156,9 +155,9 @@ def _load_batches(root: Path) -> Cifar10:
     for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
         path = root / CIFAR10.base_folder / name
         if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: half unpacked? `make data` fetches the rest")
+            raise FileNotFoundError(f"{path} is missing: half unpacked? `python -m clr data` fetches the rest")
         if not check_integrity(str(path), md5):
-            raise ValueError(f"{path} is damaged: its md5 should be {md5}. Delete it and run `make data`")
+            raise ValueError(f"{path} is damaged: its md5 should be {md5}. Delete it and run `python -m clr data`")
     splits = []
     for train in (True, False):
         original = CIFAR10(str(root), train=train)
@@ -171,7 +170,7 @@ def _load_batches(root: Path) -> Cifar10:
 def _check_sums(images: Tensor, root: Path) -> None:
     sums = tuple(images.sum((0, 2, 3), dtype=torch.int64).tolist())
     if sums != CHANNEL_SUMS:
-        raise ValueError(f"the pictures in {root} are not CIFAR-10's: channel sums {sums}, expected {CHANNEL_SUMS}")
+        raise ValueError(f"the images in {root} are not CIFAR-10's: channel sums {sums}, expected {CHANNEL_SUMS}")
 
 
 def _sha256(chunks: Iterable[bytes | memoryview]) -> str:
@@ -188,8 +187,8 @@ def _bytes_of(splits: Iterable[Split]) -> Iterable[memoryview]:
 def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
     """Download and unpack the original CIFAR-10 (170 MB) into `root` (default `data/`); return that folder.
 
-    An interrupted download goes on where it stopped when run again; what is already there is not fetched again.
-    The archive's md5, its address and the unpacking are torchvision's.
+    Run again after an interruption, it resumes the download. It does not fetch an archive that is already there.
+    torchvision holds the archive's address and md5, and unpacks it.
     """
     folder = _checks.path("root", paths.home() / "data" if root is None else root)
     CIFAR10 = _torchvision_cifar10()
@@ -202,7 +201,7 @@ def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def _fetch(url: str, target: Path, md5: str) -> None:
-    """Fetch `url`, from where an earlier try stopped, under a temporary name until it is whole."""
+    """Fetch `url` under a temporary name until it is complete, resuming an earlier try."""
     from tqdm.auto import tqdm
 
     part = target.with_name(target.name + ".part")
@@ -214,7 +213,7 @@ def _fetch(url: str, target: Path, md5: str) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing comes after what is there: it is longer than the archive, and not of it
+        if error.code == 416:  # the part is longer than the archive, so it is something else
             part.unlink()
         raise
     with response:
@@ -251,7 +250,7 @@ def _load_image_folder(root: Path) -> Cifar10:
     return Cifar10(train, test, "cifar10-jpeg" if kind == "jpeg" else "cifar10", fingerprint)
 
 
-# The stand-in
+# Synthetic data
 
 
 def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Cifar10:

@@ -1,4 +1,4 @@
-"""Pictures in folders, `train/<class>/*.png|jpg` beside `test/<class>/...`: decoded once, then kept in a cache."""
+"""Images in folders, `train/<class>/*.png|jpg` beside `test/<class>/...`: decoded once, then cached."""
 
 import hashlib
 import io
@@ -16,16 +16,17 @@ __all__ = ["read"]
 
 
 def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, str, str]:
-    """Read all pictures, split by split and class by class, each class in order of name.
+    """Read all images, split by split and class by class, each class in order of file name.
 
     Args:
-        classes: the folders' names.  per_class: how many pictures each has, by split.
+        classes: the folders' names.  per_class: how many images each holds, by split.
 
     Returns:
         images uint8 (N, 3, 32, 32), labels int64 (N,), "png" or "jpeg", and the sha256 of all names and files.
 
     Raises:
-        FileNotFoundError: a split is missing.  ValueError: something else is there than asked for; it is named.
+        FileNotFoundError: a split is missing.
+        ValueError: a folder or file is not as expected, or damaged; the message names it.
     """
     files = _listing(root, classes, per_class)
     suffixes = {path.suffix.lower() for _, _, path in files}
@@ -44,7 +45,7 @@ def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tu
 
 
 def _listing(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> list[tuple[str, int, Path]]:
-    """Return (split, class, file) for every picture, in order of name; refuse what is not CIFAR-10's shape."""
+    """Return (split, class, file) for every image, in order of name; refuse folders that are not CIFAR-10's."""
     files = []
     for split, count in per_class.items():
         if not (root / split).is_dir():
@@ -72,7 +73,7 @@ def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndar
 
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(decode, range(len(files)), chunksize=64)
-        # once a second: in a notebook that nobody reads from meanwhile, as in a test, messages pile up and are lost
+        # once a second: messages of a notebook that nobody reads, such as a test's, pile up and get lost
         digests = tqdm(decoded, "decoding", len(files), unit="pictures", mininterval=1)
         fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
     labels = np.array([label for _, label, _ in files], np.int64)
@@ -93,7 +94,7 @@ def _picture(path: Path, content: bytes) -> np.ndarray:
 
 
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
-    """Return the cached arrays; None where there are none, or damaged ones: they can be decoded again."""
+    """Return the cached arrays, or None if they are missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)  # reading checks the CRC of each array
@@ -103,4 +104,4 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with suppress(OSError), paths.atomic_write(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # a read-only or full disk costs the next start some seconds, no more
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # on a read-only or full disk the next start decodes again

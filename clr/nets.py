@@ -1,8 +1,8 @@
 """The four CIFAR-10 nets of Caffe's examples, layer for layer.
 
 Source: BVLC/caffe, examples/cifar10/cifar10_{quick,full,full_sigmoid,full_sigmoid_bn} (train_test and solver
-prototxts). Each net is a list of named layers in prototxt order; what torch has no layer for (LRN within a
-channel, Caffe's batch-norm statistics) is defined here. Every layer and gradient is checked against real Caffe.
+prototxts). Each net is a list of named layers in prototxt order. Two layers that torch lacks are defined here: LRN
+within a channel, and batch norm with Caffe's statistics. Tests compare every layer and gradient with real Caffe.
 """
 
 from collections import OrderedDict
@@ -44,7 +44,7 @@ class _LRN(torch.autograd.Function):
 
 
 def _window_mean(x: Tensor, size: int) -> Tensor:
-    """Return the mean over the zero-padded window around every place, always divided by size^2."""
+    """Return the mean over the zero-padded window around every position, always divided by size^2."""
     if x.device.type != "cpu":
         return F.avg_pool2d(x, size, stride=1, padding=size // 2)
     for dim in (-2, -1):  # on a CPU shifted sums are up to 8 times faster than the pool
@@ -79,16 +79,16 @@ class WithinChannelLRN(nn.Module):
         return _LRN.apply(x, self.size, self.alpha, self.beta)
 
     def extra_repr(self) -> str:
-        """Return what torch prints of the layer."""
+        """Return the settings that torch prints with the layer."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}"
 
 
 class CaffeBatchNorm(nn.Module):
-    """Batch normalisation as Caffe keeps it: no scale or shift, and statistics that start from nothing.
+    """Batch normalisation with Caffe's statistics and without scale or shift.
 
-    Caffe sums S <- .999 S + mean and counts f <- .999 f + 1, and tests with S / f. That is a moving average with
-    weight .001 that starts at zero, corrected for that start: `running_mean / weight`, and so for the variance
-    (unbiased, as in torch). Before the first training batch everything is zero, and y = x / sqrt(eps).
+    Caffe sums S <- .999 S + mean, counts f <- .999 f + 1, and tests with S / f. That is a moving average with weight
+    .001 that starts at zero, corrected for its start: `running_mean / weight`. The variance (unbiased, as in torch)
+    is treated alike. Before the first training batch all statistics are zero, and y = x / sqrt(eps).
     """
 
     momentum, eps = 0.001, 1e-5
@@ -103,7 +103,7 @@ class CaffeBatchNorm(nn.Module):
         self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise by the batch's statistics in training, by the kept ones otherwise."""
+        """Normalise by the batch's statistics in training, by the moving averages otherwise."""
         if self.training:
             self.weight.mul_(1 - self.momentum).add_(self.momentum)
             return F.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum, self.eps)
@@ -112,8 +112,8 @@ class CaffeBatchNorm(nn.Module):
 
 
 @dataclass(frozen=True)
-class Blob:
-    """What a prototxt says of one parameter: its filler's std (0 for a bias) and its two multipliers."""
+class ParamSpec:
+    """One parameter's settings in a prototxt: its filler's std (0 for a bias), its multipliers of rate and decay."""
 
     std: float
     lr_mult: float = 1.0
@@ -129,7 +129,7 @@ class CaffeNet(nn.Sequential):
         generator: source of the initial weights; torch's global one if None.
     """
 
-    blobs: ClassVar[dict[str, Blob]]  # in prototxt order, by parameter name
+    param_specs: ClassVar[dict[str, ParamSpec]]  # in prototxt order, by parameter name
     weight_decay: float  # the solver's own
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
@@ -149,17 +149,17 @@ class CaffeNet(nn.Sequential):
             if init == "torch":
                 bound = self.get_parameter(name.replace("bias", "weight"))[0].numel() ** -0.5
                 parameter.uniform_(-bound, bound, generator=generator)
-            elif std := self.blobs[name].std:
+            elif std := self.param_specs[name].std:
                 parameter.normal_(0, std, generator=generator)
             else:
                 parameter.zero_()
 
     def param_groups(self, weight_decay: float | None = None, mults: bool = True) -> list[dict[str, Any]]:
-        """Return one optimizer group a blob, in prototxt order, with its name, "lr_mult" and "weight_decay".
+        """Return one optimizer group per parameter, in prototxt order, with "name", "lr_mult" and "weight_decay".
 
         Args:
-            weight_decay: times each blob's decay multiplier; None for the solver's own.
-            mults: False leaves the prototxt's multipliers out, so that every blob learns and decays alike.
+            weight_decay: multiplied by each parameter's decay multiplier; None for the solver's own.
+            mults: False leaves the prototxt's multipliers out: one rate and one decay for all parameters.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
         _checks.nonnegative("weight_decay", decay)
@@ -168,10 +168,10 @@ class CaffeNet(nn.Sequential):
             {
                 "params": [self.get_parameter(name)],
                 "name": name,
-                "lr_mult": blob.lr_mult if mults else 1.0,
-                "weight_decay": decay * (blob.decay_mult if mults else 1.0),
+                "lr_mult": spec.lr_mult if mults else 1.0,
+                "weight_decay": decay * (spec.decay_mult if mults else 1.0),
             }
-            for name, blob in self.blobs.items()
+            for name, spec in self.param_specs.items()
         ]
 
 
@@ -200,17 +200,17 @@ class Cifar10Quick(CaffeNet):
     """cifar10_quick: three convolutions, two inner products without a ReLU between, 145,578 parameters."""
 
     weight_decay = 0.004
-    blobs: ClassVar = {
-        "conv1.weight": Blob(1e-4),
-        "conv1.bias": Blob(0, lr_mult=2),
-        "conv2.weight": Blob(0.01),
-        "conv2.bias": Blob(0, lr_mult=2),
-        "conv3.weight": Blob(0.01),
-        "conv3.bias": Blob(0, lr_mult=2),
-        "ip1.weight": Blob(0.1),
-        "ip1.bias": Blob(0, lr_mult=2),
-        "ip2.weight": Blob(0.1),
-        "ip2.bias": Blob(0, lr_mult=2),
+    param_specs: ClassVar = {
+        "conv1.weight": ParamSpec(1e-4),
+        "conv1.bias": ParamSpec(0, lr_mult=2),
+        "conv2.weight": ParamSpec(0.01),
+        "conv2.bias": ParamSpec(0, lr_mult=2),
+        "conv3.weight": ParamSpec(0.01),
+        "conv3.bias": ParamSpec(0, lr_mult=2),
+        "ip1.weight": ParamSpec(0.1),
+        "ip1.bias": ParamSpec(0, lr_mult=2),
+        "ip2.weight": ParamSpec(0.1),
+        "ip2.bias": ParamSpec(0, lr_mult=2),
     }
 
     def _layers(self) -> OrderedDict[str, nn.Module]:
@@ -234,15 +234,15 @@ class Cifar10Full(CaffeNet):
     """cifar10_full, the paper's CIFAR-10 net: LRN after two pools, one inner product, 89,578 parameters."""
 
     weight_decay = 0.004
-    blobs: ClassVar = {
-        "conv1.weight": Blob(1e-4),
-        "conv1.bias": Blob(0, lr_mult=2),
-        "conv2.weight": Blob(0.01),
-        "conv2.bias": Blob(0, lr_mult=2),
-        "conv3.weight": Blob(0.01),  # conv3 has no param block in the prototxt: 1 and 1
-        "conv3.bias": Blob(0),
-        "ip1.weight": Blob(0.01, decay_mult=250),
-        "ip1.bias": Blob(0, lr_mult=2, decay_mult=0),
+    param_specs: ClassVar = {
+        "conv1.weight": ParamSpec(1e-4),
+        "conv1.bias": ParamSpec(0, lr_mult=2),
+        "conv2.weight": ParamSpec(0.01),
+        "conv2.bias": ParamSpec(0, lr_mult=2),
+        "conv3.weight": ParamSpec(0.01),  # conv3 has no param block in the prototxt: 1 and 1
+        "conv3.bias": ParamSpec(0),
+        "ip1.weight": ParamSpec(0.01, decay_mult=250),
+        "ip1.bias": ParamSpec(0, lr_mult=2, decay_mult=0),
     }
 
     def _layers(self) -> OrderedDict[str, nn.Module]:
@@ -267,7 +267,7 @@ class Cifar10FullSigmoid(CaffeNet):
     """cifar10_full_sigmoid: sigmoids for ReLUs, no LRN, no weight decay, 89,578 parameters."""
 
     weight_decay = 0.0
-    blobs: ClassVar = Cifar10Full.blobs | {"ip1.weight": Blob(0.01, decay_mult=0)}
+    param_specs: ClassVar = Cifar10Full.param_specs | {"ip1.weight": ParamSpec(0.01, decay_mult=0)}
 
     def _layers(self) -> OrderedDict[str, nn.Module]:
         return OrderedDict(
@@ -289,12 +289,12 @@ class Cifar10FullSigmoidBN(CaffeNet):
     """cifar10_full_sigmoid_bn: convolutions without bias, batch norm before each sigmoid, 89,450 parameters."""
 
     weight_decay = 0.0
-    blobs: ClassVar = {
-        "conv1.weight": Blob(1e-4),
-        "conv2.weight": Blob(0.01),
-        "conv3.weight": Blob(0.01),
-        "ip1.weight": Blob(0.01),
-        "ip1.bias": Blob(0, decay_mult=0),
+    param_specs: ClassVar = {
+        "conv1.weight": ParamSpec(1e-4),
+        "conv2.weight": ParamSpec(0.01),
+        "conv3.weight": ParamSpec(0.01),
+        "ip1.weight": ParamSpec(0.01),
+        "ip1.bias": ParamSpec(0, decay_mult=0),
     }
 
     def _layers(self) -> OrderedDict[str, nn.Module]:

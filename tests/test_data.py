@@ -99,7 +99,7 @@ def test_png_folder_that_is_not_cifar10_is_refused(tiny_folder):
 
 def test_nothing_there_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("CLR_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"make data.*CLR_DATA"):
+    with pytest.raises(FileNotFoundError, match=r"python -m clr data.*CLR_DATA"):
         load_cifar10()
     (tmp_path / "cifar-10-python.tar.gz").touch()
     with pytest.raises(FileNotFoundError, match="cifar-10-python.tar.gz is there but not unpacked"):
