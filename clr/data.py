@@ -1,9 +1,9 @@
 """CIFAR-10 as tensors, and synthetic data of the same shape for machines without it.
 
-`load_cifar10` reads two layouts: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked), and
-an image folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). Every result holds the
-data set's name and fingerprint. The name is `cifar10` for the original files, and for PNG copies whose training images
-have the original's sums; `cifar10-jpeg` for JPEG copies; `synthetic` for the synthetic data.
+`load_cifar10` reads two layouts: the original `cifar-10-batches-py` (through torchvision, every file's md5 checked),
+and an image folder, `train/<class>/*.png|jpg` beside `test/<class>/...` (decoded once, then cached). Every result
+holds the data set's name and fingerprint. The name is `cifar10` for the original files, and for PNG copies whose
+training images have the original's sums; `cifar10-jpeg` for JPEG copies; `synthetic` for the synthetic data.
 """
 
 import hashlib

@@ -113,7 +113,7 @@ class CaffeBatchNorm(nn.Module):
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One parameter's settings in a prototxt: its filler's std (0 for a bias), and the multipliers of rate and decay."""
+    """One parameter's settings in a prototxt: its filler's std (0 for a bias), its multipliers of rate and decay."""
 
     std: float
     lr_mult: float = 1.0
