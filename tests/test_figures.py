@@ -203,7 +203,12 @@ def test_differences_are_sorted_and_hollow_without_an_interval(ax):
     whiskers = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_linewidth() == 3]
     assert whiskers == [(0.5, 2.5), (-0.1, 0.9)]
     assert texts(ax) == ["n = 4", "n = 3", "n = 1"]
-    assert title(ax) == "After 32,000 updates 1 of 3 end clearly above cycles, 0 clearly below"
+    assert title(ax) == "After 32,000 updates 1 of 3 end clearly above cycles"
+
+
+def test_without_three_pairs_anywhere_differences_claim_nothing(ax):
+    figures.draw_differences(ax, TABLE.assign(n=2), "cycles")
+    assert title(ax) == "No interval yet: every difference is of fewer than 3 pairs"
 
 
 def test_the_papers_accuracy_stands_beside_ours_with_the_gap_between(ax):
@@ -222,7 +227,7 @@ def test_initial_weights_are_told_apart_by_dashes_and_pixels_by_colour(ax):
     ends = {"caffe-pixels-caffe-init": 0.71, "caffe-pixels-torch-init": 0.70, "unit-pixels-caffe-init": 0.1,
             "unit-pixels-torch-init": 0.4}  # fmt: skip
     figures.draw_init(ax, pd.concat([runs(arm, [[0.1, end]]) for arm, end in ends.items()]))
-    assert title(ax) == "Initial weights differ by 1.0 points on 0–255 pixels, by 30.0 on 0–1"
+    assert title(ax) == "Initial weights differ by 1.0 points on 0–255 pixels, by 30.0 on 0–1 (n = 1)"
     assert [line.get_linestyle() for line in ax.get_lines()] == ["-", "--", "-", "--"]
     colours = [line.get_color() for line in ax.get_lines()]
     assert colours[0] == colours[1] != colours[2] == colours[3]

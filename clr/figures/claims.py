@@ -6,7 +6,6 @@ The word follows the interval: a difference whose 95% interval includes zero is 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from clr._stats import t_interval
@@ -73,12 +72,12 @@ def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: 
 
 def cycles(frame: pd.DataFrame, cycle: int) -> str:
     """Return by how many points accuracy at the peak rate is below that at the end of the same cycle, from cycle 2."""
-    curve = frame.set_index(["seed", "iteration"])["test_accuracy"]
-    ends = range(2 * cycle, frame["iteration"].max() + 1, cycle)
-    losses = pd.Series({
-        seed: np.mean([100 * (curve[seed][end] - curve[seed][end - cycle // 2]) for end in ends if end in curve[seed]])
-        for seed in frame["seed"].unique()
-    })  # fmt: skip
+    curves = frame.pivot(index="iteration", columns="seed", values="test_accuracy")
+    ends = [k for k in range(2 * cycle, curves.index.max() + 1, cycle) if {k, k - cycle // 2} <= set(curves.index)]
+    if not ends:
+        return f"Cycles of {cycle:,} updates, laid over one another"
+    peaks = [end - cycle // 2 for end in ends]
+    losses = 100 * (curves.loc[ends].mean() - curves.loc[peaks].mean()).dropna()
     text = f"Accuracy is {losses.mean():.1f} points lower at the peak rate than at the cycle's end"
     if len(losses) < MIN_RUNS:
         return text
@@ -91,7 +90,10 @@ def differences(table: pd.DataFrame, reference: str, updates: int | None = None)
     sure = table[table["n"] >= MIN_RUNS]
     above, below = (sure["low"] > 0).sum(), (sure["high"] < 0).sum()
     when = f"After {updates:,} updates " if updates else ""
-    return f"{when}{above} of {len(table)} end clearly above {reference}, {below} clearly below"
+    if sure.empty:
+        return f"No interval yet: every difference is of fewer than {MIN_RUNS} pairs"
+    lower = f", {below} clearly below" if below else ""
+    return f"{when}{above} of {len(table)} end clearly above {reference}{lower}"
 
 
 def controls(frame: pd.DataFrame, cyclical: str, dropped: str, end: int) -> str:
@@ -116,9 +118,11 @@ def paper(arms: pd.DataFrame) -> str:
 
 def init(frame: pd.DataFrame) -> str:
     """Return how many points the initial weights are apart at the end, on each kind of pixels."""
-    ends: Any = frame[frame["iteration"] == frame["iteration"].max()].groupby("arm")["test_accuracy"].mean()
+    last = frame[frame["iteration"] == frame["iteration"].max()].groupby("arm")["test_accuracy"]
+    ends: Any = last.mean()
     gaps = {
         pixels: 100 * abs(ends[f"{pixels}-pixels-caffe-init"] - ends[f"{pixels}-pixels-torch-init"])
         for pixels in ("caffe", "unit")
     }
-    return f"Initial weights differ by {gaps['caffe']:.1f} points on 0–255 pixels, by {gaps['unit']:.1f} on 0–1"
+    words = f"Initial weights differ by {gaps['caffe']:.1f} points on 0–255 pixels, by {gaps['unit']:.1f} on 0–1"
+    return f"{words} (n = {last.size().min()})"

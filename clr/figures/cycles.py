@@ -157,7 +157,7 @@ def draw_cycles(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequen
     label_ends(top, labels)
     strip.set(xlabel="position in the cycle", ylabel="rate", ylim=(0, None))
     percent_axis(strip.xaxis)
-    claim(top, claims.cycles(frame, cycle) if end > cycle else f"One cycle of {cycle:,} updates")
+    claim(top, claims.cycles(frame, cycle))
     return axes
 
 
