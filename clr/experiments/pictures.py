@@ -112,7 +112,7 @@ def controls(study: Study) -> Figure | None:
     figure, axes = _with_strip()
     runs = study.runs("controls")
     alone, dropped = (study.config("controls", arm) for arm in PAIR)
-    length = 2 * alone.policy.step_size  # type: ignore[attr-defined]
+    length = alone.policy.cycle_length  # type: ignore[attr-defined]
     fork = dropped.policy.stages[1][0]  # type: ignore[attr-defined]
     runs = runs[runs["iteration"] <= alone.iterations]
     figures.draw_controls(axes, runs, {PAIR[0]: alone.iterations // length * length}, PAIR, fork)

@@ -127,7 +127,7 @@ def cycle_ends(study: Study) -> str:
 def controls(study: Study) -> str:
     """Return what dropping the rate is worth to cycles, and how cycles with drops end against what comes down once."""
     alone = study.config("controls", pictures.PAIR[0])
-    length = 2 * alone.policy.step_size  # type: ignore[attr-defined]
+    length = alone.policy.cycle_length  # type: ignore[attr-defined]
     dropped = _at(study, "controls", pictures.PAIR[1])
     last = _at(study, "controls", pictures.PAIR[0], alone.iterations // length * length)
     words = [_capital(gap("cycles alone", "cycles that then drop", _difference(last, dropped), "end"))]
@@ -156,7 +156,7 @@ def paper(study: Study) -> str:
 def two_meanings(study: Study) -> str:
     """Return how far the two meanings of exp_range are apart at the end of their last whole cycle."""
     config = study.config("paper-table-1", "exp_range-bounds")
-    length = 2 * config.policy.step_size  # type: ignore[attr-defined]
+    length = config.policy.cycle_length  # type: ignore[attr-defined]
     end = config.iterations // length * length
     first, second = (_at(study, "paper-table-1", f"exp_range-{decays}", end) for decays in ("bounds", "amplitude"))
     words = gap("exp_range with declining bounds", "exp_range with a declining amplitude", _difference(first, second))

@@ -68,7 +68,7 @@ class Study:
     @property
     def cycle(self) -> int:
         """Updates in a cycle of the headline's triangular policy, at this scale."""
-        return 2 * self.config("headline", "triangular").policy.step_size  # type: ignore[attr-defined]
+        return int(self.config("headline", "triangular").policy.cycle_length)  # type: ignore[attr-defined]
 
     def status(self) -> str:
         """Return in one sentence what has finished: scale, data set, and runs per experiment."""
