@@ -2,6 +2,7 @@
 # make test   set up, then unit tests, doctests and the notebooks
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
 # make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
+# make notebooks   execute the notebooks in place and save their pictures to images/; commit only what this writes
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
 # make readme renew the README's numbers from results/
 # make bench  the short benchmarks, best on an otherwise idle machine
@@ -30,6 +31,11 @@ test-floors:
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
+
+notebooks: .venv/ready
+	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \
+		--to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 data: .venv/ready
 	@$(BIN)/python -m clr data

@@ -101,7 +101,7 @@ def _main(options: argparse.Namespace) -> None:
         experiments.run(name, scale=options.scale, data=pictures)
     root = experiments.results_folder(pictures.name, options.scale)
     runs = paths.home() / "runs" / f"{pictures.name}-{options.scale}"
-    notebooks = _execute_notebooks(root.parent, runs / "notebooks")
+    notebooks = _execute_notebooks(root.parent, runs / "notebooks", options.scale)
     print(f"\n{tables.runs_table(root, pictures.name).to_string(index=False)}\n")
     for path in [*sorted((root.parent / "images").glob("*.png")), *notebooks]:
         print(os.path.relpath(path))
@@ -123,7 +123,7 @@ def _find_data() -> data.Cifar10:
         return data.load_cifar10()
 
 
-def _execute_notebooks(home: Path, output: Path) -> list[Path]:
+def _execute_notebooks(home: Path, output: Path, scale: str = "full") -> list[Path]:
     """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/.
 
     Data they find where they would have found it from here.
@@ -133,7 +133,8 @@ def _execute_notebooks(home: Path, output: Path) -> list[Path]:
     nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
     pictures = os.environ.get("CLR_DATA") or str(paths.home() / "data")
     pictures = pictures if pictures == "synthetic" else os.path.abspath(pictures)  # a kernel starts in another folder
-    environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": pictures}
+    environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": pictures, "CLR_SCALE": scale, "CLR_STATIC": "1"}
+    environment["CLR_IMAGES"] = str(home / "images")
     for source in sources:
         print(f"Executing {source.name}", flush=True)
         command = [*nbconvert, "--output-dir", str(output), str(source)]

@@ -1,4 +1,4 @@
-"""What the figures show, read back from the axes."""
+"""What the figures show, read back from the axes, and what their titles claim."""
 
 import matplotlib
 import numpy as np
@@ -10,16 +10,44 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from clr import figures
+from clr.experiments import EXPERIMENTS
+from clr.figures import base, claims
 from clr.policies import Fixed, Triangular
+
+
+@pytest.fixture(autouse=True)
+def styled():
+    with plt.rc_context():
+        figures.style()
+        yield
+        plt.close("all")
 
 
 @pytest.fixture
 def ax():
-    with plt.rc_context():
-        figures.style()
-        fig, ax = plt.subplots()
-        yield ax
-        plt.close(fig)
+    return plt.subplots()[1]
+
+
+@pytest.fixture
+def axes():
+    return plt.subplots(2, 1, sharex=True)[1]
+
+
+def runs(arm, curves, lr=0.01):
+    """Curves by seed: each the accuracies after 10, 20, ... updates."""
+    return pd.DataFrame(
+        {"dataset": "d", "arm": arm, "seed": seed, "iteration": 10 * i, "lr": lr, "test_accuracy": accuracy}
+        for seed, curve in enumerate(curves)
+        for i, accuracy in enumerate(curve, 1)
+    )
+
+
+def title(ax):
+    return ax.get_title("left").replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
 
 
 def test_rates_are_drawn_for_every_iteration_and_named(ax):
@@ -29,7 +57,7 @@ def test_rates_are_drawn_for_every_iteration_and_named(ax):
         assert line.get_label() == name
         assert np.array_equal(line.get_xdata(), np.arange(81))
         assert np.array_equal(line.get_ydata(), policy(np.arange(81)))
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("iteration", "learning rate")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("updates", "learning rate")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(policies)
 
 
@@ -37,46 +65,228 @@ def test_one_policy_alone_needs_no_legend(ax):
     assert figures.draw_rates(ax, {"fixed": Fixed(0.001)}, 80).get_legend() is None
 
 
-def test_the_style_fixes_the_size_that_a_figure_prints(ax):
+def test_the_style_fixes_the_size_that_a_figure_prints_and_its_white_ground(ax):
     assert repr(ax.figure) == "<Figure size 800x450 with 1 Axes>"
+    assert ax.figure.get_facecolor() == (1, 1, 1, 1)
 
 
-def test_forest_has_a_line_for_every_arm_with_its_interval_and_what_was_reported(ax):
-    arms = pd.DataFrame({
-        "experiment": ["one", "one", "two"], "arm": ["a", "b", "c"], "iterations": [70_000, 25_000, 10],
-        "accuracy": [0.7, 0.8, 0.6], "low": [0.69, 0.1, 0.5], "high": [0.71, 1.5, 0.7], "n": [5, 2, 3],
-        "source": ["paper", None, "earlier port"], "reported": [0.81, np.nan, 0.65],
-    })  # fmt: skip
-    figures.draw_forest(ax, arms)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "a, 70,000 (n = 5)",
-        "b, 25,000 (n = 2)",
-        "c, 10 (n = 3)",
-    ]
-    drawn = [tuple(line.get_xdata()) for line in ax.get_lines() if len(line.get_xdata())]
-    assert drawn == [(0.69, 0.71), (0.7,), (0.81,), (0.8,), (0.5, 0.7), (0.6,), (0.65,)]
-    legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["here, with its 95 % interval (n > 2)", "paper", "earlier port"]
+def test_families_differ_in_greyscale_or_in_dashes():
+    looks = [(matplotlib.colors.to_rgb(colour), dashes) for colour, dashes in base.FAMILIES.values()]
+    for i, (first, dashes) in enumerate(looks):
+        for second, others in looks[:i]:
+            weights = [0.299, 0.587, 0.114]
+            assert dashes != others or abs(np.dot(weights, first) - np.dot(weights, second)) > 0.15
 
 
-def test_cycle_shows_accuracy_above_the_rate_over_the_last_whole_cycles():
-    iterations = np.arange(5, 101, 5)
-    frame = pd.DataFrame({"iteration": iterations, "lr": iterations / 1000, "test_accuracy": 0.5 + iterations / 1000})
-    fig, axes = plt.subplots(2, 1, sharex=True)
-    figures.draw_cycle(axes, frame, cycle=30)
-    accuracy, rate = axes[0].get_lines()[0], axes[1].get_lines()[0]
-    assert accuracy.get_xdata().tolist() == rate.get_xdata().tolist() == list(range(30, 91, 5))
-    assert rate.get_ydata()[0] == 0.03 and accuracy.get_ydata()[-1] == 0.59
-    plt.close(fig)
+@pytest.mark.parametrize("arm", [arm for name in ("headline", "headline-controls", "controls", "paper-table-1")
+                                 for arm in EXPERIMENTS[name].arms])  # fmt: skip
+def test_every_arm_of_the_main_experiments_has_a_name_in_words(arm):
+    assert base.look(arm)[2] != arm
 
 
-@pytest.mark.parametrize(("runs", "bands"), [(1, 0), (2, 0), (3, 1)])
-def test_bands_are_drawn_from_three_runs_on(ax, runs, bands):
-    frame = pd.DataFrame(
-        {"dataset": "d", "arm": "a", "seed": seed, "iteration": k, "test_accuracy": 0.5 + k / 100 + seed / 1000}
-        for seed in range(runs)
-        for k in (10, 20, 30)
-    )
+@pytest.mark.parametrize(("seeds", "bands", "lines"), [(1, 0, 1), (2, 0, 3), (4, 0, 5), (5, 1, 1)])
+def test_bands_are_drawn_from_five_runs_on_and_single_runs_below(ax, seeds, bands, lines):
+    frame = runs("a", [[0.5 + seed / 1000, 0.6, 0.7] for seed in range(seeds)])
     figures.draw_accuracy(ax, frame)
-    assert sum(len(band.get_paths()) for band in ax.collections) == bands
+    drawn = [band for band in ax.collections if band.get_paths()]
+    assert len(drawn) == bands
+    assert len(ax.get_lines()) == lines
     assert ax.get_ylim()[1] < 1
+    assert texts(ax) == [f"a (n = {seeds})"]
+
+
+def test_band_is_students_interval(ax):
+    from scipy import stats
+
+    frame = runs("a", [[0.5], [0.55], [0.52], [0.61], [0.6]])
+    expected = stats.t.interval(0.95, 4, frame["test_accuracy"].mean(), stats.sem(frame["test_accuracy"]))
+    assert base.band(frame["test_accuracy"]) == pytest.approx(expected)
+
+
+def headline(cycle_ends=(0.5, 0.76, 0.77), line=(0.5, 0.76, 0.78), fixed=0.75):
+    """Three seeds each; cycles of 20 updates, so that the even evaluations are cycle ends; a long fixed schedule."""
+    noise = (-0.001, 0, 0.001)
+    return pd.concat([
+        runs("fixed", [[0.3, 0.4, 0.5, 0.5, 0.6, 0.6, 0.7, 0.7, 0.7, fixed + x] for x in noise]),
+        runs("triangular", [[y + x for end in cycle_ends for y in (end - 0.02, end)] + [0.4] for x in noise]),
+        runs("linear-32k", [[y + x for end in line for y in (end, end)] for x in noise]),
+    ])  # fmt: skip
+
+
+def test_headline_draws_cycle_ends_as_dots_and_the_rest_pale(axes):
+    frame = headline()
+    assert figures.draw_headline(axes, frame, 20) is axes
+    dots = [line for line in axes[0].get_lines() if line.get_marker() == "o" and len(line.get_xdata()) > 1]
+    assert [line.get_xdata().tolist() for line in dots] == [[20, 40, 60]]
+    pale = [line for line in axes[0].get_lines() if line.get_alpha() and len(line.get_xdata()) > 1]
+    assert [line.get_xdata().tolist() for line in pale] == [[60, 70]]
+    assert "cycles, 77.0% (n = 3)" in texts(axes[0])
+    assert "line to zero, 78.0% (n = 3)" in texts(axes[0])
+    assert len(axes[1].get_lines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        ({}, "Same accuracy after 40% of the updates, with or without cycles"),
+        ({"line": (0.5, 0.7, 0.78)}, "Same accuracy after 40% of the updates"),
+        ({"cycle_ends": (0.5, 0.6, 0.7495)}, "Same accuracy after 60% of the updates, in 1 of 3 runs"),
+        ({"cycle_ends": (0.5, 0.6, 0.7)}, "No cycle end reaches the accuracy of the long schedule"),
+    ],
+)
+def test_the_headline_claims_what_the_runs_show(axes, changes, claim):
+    figures.draw_headline(axes, headline(**changes), 20)
+    assert title(axes[0]) == claim
+
+
+def test_headline_without_its_reference_says_so(axes):
+    with pytest.raises(ValueError, match="frame must hold the arm 'fixed', got triangular, linear-32k"):
+        figures.draw_headline(axes, headline().query("arm != 'fixed'"), 20)
+
+
+@pytest.mark.parametrize(
+    ("line", "claim"),
+    [
+        ((0.5, 0.7, 0.79), "By 60 updates the cycles end 2.0 points below plain schedules"),
+        ((0.5, 0.7, 0.75), "By 60 updates the cycles end 2.0 points above plain schedules"),
+    ],
+)
+def test_cycle_ends_are_compared_at_the_same_update(ax, line, claim):
+    frame = headline(line=line)
+    frame.loc[(frame["arm"] == "linear-32k") & (frame["seed"] == 0), "test_accuracy"] += 0.0001
+    figures.draw_cycle_ends(ax, frame, 20, ["linear-32k"])
+    assert title(ax) == claim
+    points = ax.get_lines()[0]
+    assert points.get_xdata().tolist() == [20, 40, 60]
+    assert points.get_ydata() == pytest.approx([0, 6, 100 * (0.77 - line[2])], abs=0.01)
+
+
+def test_a_difference_whose_interval_includes_zero_is_called_none(ax):
+    frame = pd.concat([runs("triangular", [[0.5, 0.6]] * 3), runs("linear-32k", [[0.5, x] for x in (0.5, 0.6, 0.69)])])
+    figures.draw_cycle_ends(ax, frame, 20, ["linear-32k"])
+    assert title(ax) == "At 20 updates no clear difference between cycles and every plain schedule"
+
+
+def test_cycles_lie_over_one_another_by_position(axes):
+    frame = runs("triangular", [[0.3, 0.6, 0.55, 0.7, 0.68, 0.72, 0.1]] * 3)
+    figures.draw_cycles(axes, frame, 20)
+    assert [line.get_xdata().tolist() for line in axes[0].get_lines()] == [[0.5, 1], [0, 0.5, 1], [0, 0.5, 1]]
+    assert axes[0].get_lines()[1].get_ydata() == pytest.approx([0.6, 0.55, 0.7])
+    assert title(axes[0]) == "Accuracy is 9.5 points lower at the peak rate than at the cycle's end"
+
+
+def test_controls_are_read_at_their_ends_and_share_their_trunk(axes):
+    frame = pd.concat([
+        runs("triangular-25k", [[0.5, 0.6, 0.7, 0.72, 0.6], [0.5, 0.6, 0.7, 0.74, 0.6]]),
+        runs("triangular-25k-drops", [[0.5, 0.6, 0.76, 0.77, 0.78]] * 2),
+    ])  # fmt: skip
+    figures.draw_controls(axes, frame, {"triangular-25k": 40}, ("triangular-25k", "triangular-25k-drops"), 20)
+    curves = [line.get_xdata().tolist() for line in axes[0].get_lines() if len(line.get_xdata()) > 2]
+    assert curves == [[10, 20, 30, 40], [20, 30, 40, 50]]
+    assert title(axes[0]) == "Cycles alone end 5.0 points below cycles that then drop (n = 2)"
+    assert "cycles, 73.0% (n = 2)" in texts(axes[0])
+
+
+TABLE = pd.DataFrame({
+    "arm": ["linear-32k", "decay", "fixed-32k"], "points": [1.5, -2.0, 0.4], "low": [0.5, np.nan, -0.1],
+    "high": [2.5, np.nan, 0.9], "n": [4, 1, 3],
+})  # fmt: skip
+
+
+def test_differences_are_sorted_and_hollow_without_an_interval(ax):
+    figures.draw_differences(ax, TABLE, "cycles", 32_000)
+    names = [label.get_text().splitlines()[0] for label in ax.get_yticklabels()]
+    assert names == ["line to zero", "steps, high rate", "short decay"]
+    markers = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in markers] == [1.5, 0.4, -2.0]
+    assert [line.get_markerfacecolor() == "white" for line in markers] == [False, False, True]
+    whiskers = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_linewidth() == 3]
+    assert whiskers == [(0.5, 2.5), (-0.1, 0.9)]
+    assert texts(ax) == ["n = 4", "n = 3", "n = 1"]
+    assert title(ax) == "After 32,000 updates 1 of 3 end clearly above cycles"
+
+
+def test_without_three_pairs_anywhere_differences_claim_nothing(ax):
+    figures.draw_differences(ax, TABLE.assign(n=2), "cycles")
+    assert title(ax) == "No interval yet: every difference is of fewer than 3 pairs"
+
+
+def test_the_papers_accuracy_stands_beside_ours_with_the_gap_between(ax):
+    arms = pd.DataFrame({
+        "arm": ["fixed", "decay", "exp"], "accuracy": [0.80, 0.74, 0.5], "n": [3, 1, 1],
+        "reported": [0.814, 0.785, np.nan],
+    })  # fmt: skip
+    figures.draw_paper(ax, arms)
+    assert texts(ax) == ["-1.4", "n = 3", "-4.5", "n = 1"]
+    assert title(ax) == "All 2 end below the paper, by 1.4 to 4.5 points"
+    squares = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "s"]
+    assert squares == [0.814, 0.785]
+
+
+def test_initial_weights_are_told_apart_by_dashes_and_pixels_by_colour(ax):
+    ends = {"caffe-pixels-caffe-init": 0.71, "caffe-pixels-torch-init": 0.70, "unit-pixels-caffe-init": 0.1,
+            "unit-pixels-torch-init": 0.4}  # fmt: skip
+    figures.draw_init(ax, pd.concat([runs(arm, [[0.1, end]]) for arm, end in ends.items()]))
+    assert title(ax) == "Initial weights differ by 1.0 points on 0–255 pixels, by 30.0 on 0–1 (n = 1)"
+    assert [line.get_linestyle() for line in ax.get_lines()] == ["-", "--", "-", "--"]
+    colours = [line.get_color() for line in ax.get_lines()]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+class Bounds:
+    base_lr, base_ci = 0.2, (0.0, 0.2)
+    max_lr, max_ci = 0.5, (0.4, 0.6)
+
+
+RATES = np.linspace(0.01, 1, 100)
+
+
+def test_a_range_test_that_keeps_its_gain_is_drawn_with_the_lines_that_meet_at_the_bounds(ax):
+    curve = pd.DataFrame({"lr": RATES, "mean": np.clip(RATES - 0.2, 0, 0.3), "n": 5})
+    figures.draw_range_test(ax, curve, Bounds(), metric="test accuracy")
+    (fitted,) = [line for line in ax.get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) == 100]
+    assert fitted.get_ydata() == pytest.approx(curve["mean"].to_numpy())
+    assert texts(ax) == [" starts: ≤ 0.2", " max_lr: 0.5"]
+    assert title(ax) == "The rise slows at 0.5; no failure up to 1 (5 curves)"
+
+
+def test_a_range_test_that_goes_on_to_failure_shows_where(ax):
+    curve = pd.DataFrame({"lr": RATES, "mean": np.where(RATES < 0.705, np.clip(RATES - 0.2, 0, 0.3), 0.1)})
+    figures.draw_range_test(ax, curve, Bounds())
+    assert " fails" in texts(ax)
+    assert title(ax) == "Training fails at 0.71; max_lr is 0.5 (one curve)"
+
+
+def test_a_bound_that_is_not_known_is_not_drawn(ax):
+    curve = pd.DataFrame({"lr": RATES, "mean": RATES})
+    unknown = type("Bounds", (), {"base_lr": np.nan, "max_lr": np.nan})
+    figures.draw_range_test(ax, curve, unknown)
+    assert len(ax.get_lines()) == 1 and not texts(ax)
+    assert title(ax) == "This test does not determine max_lr (one curve)"
+
+
+def test_what_others_read_is_a_bracket_above(ax):
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": RATES}), reported=("paper", 0.1, 0.6))
+    assert ax.get_lines()[-1].get_xdata().tolist() == [0.1, 0.1, 0.6, 0.6]
+    assert texts(ax) == [" paper, by eye"]
+
+
+def test_a_shortened_run_says_so_across_the_picture_and_scales_are_never_mixed(ax):
+    frame = runs("a", [[0.5, 0.6]]).assign(scale="quick")
+    figures.draw_accuracy(ax, frame)
+    assert "quick run: compare shapes, not accuracies" in texts(ax)
+    with pytest.raises(ValueError, match="frame must hold one scale, got quick, full"):
+        figures.draw_accuracy(ax, pd.concat([frame, frame.assign(scale="full")]))
+
+
+def test_labels_at_line_ends_do_not_overlap(ax):
+    ax.set_ylim(0, 1)
+    base.label_ends(ax, [(1, 0.5, "a", "k"), (1, 0.501, "b", "k"), (1, 0.9, "c", "k")])
+    heights = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(heights) for b in heights[:i])
+
+
+def test_first_reached_is_per_seed_and_at_cycle_ends_only():
+    frame = runs("a", [[0.9, 0.5, 0.5, 0.8], [0.9, 0.8, 0.5, 0.8], [0.9, 0.5, 0.9, 0.5]])
+    assert claims.first_reached(frame, 0.75, 20).tolist()[:2] == [40, 20]
+    assert np.isnan(claims.first_reached(frame, 0.75, 20)[2])

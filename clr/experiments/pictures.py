@@ -1,0 +1,181 @@
+"""The study's pictures: which runs each is drawn from, with `clr.figures`, and under which name it is kept.
+
+Each takes a `Study` and returns a figure; where the runs it needs have not finished, it says so and returns None.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clr import figures
+from clr.experiments import tables
+from clr.experiments.catalogue import REPORTED_BOUNDS
+from clr.experiments.study import Study
+from clr.range_test import Bounds, suggest_bounds
+
+__all__ = ["PICTURES", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences", "headline",
+           "init", "multipliers", "paper", "range_test"]  # fmt: skip
+
+Draw = Callable[..., Figure | None]
+
+
+def _needs(experiment: str, *arms: str) -> Callable[[Draw], Draw]:
+    """Return a decorator that draws only where these arms have finished, and otherwise prints how to train them."""
+
+    def decorate(draw: Draw) -> Draw:
+        @wraps(draw)
+        def checked(study: Study, *more: str) -> Figure | None:
+            there = set(study.runs(experiment)["arm"])
+            if there and set(arms) | set(more) <= there:
+                return draw(study, *more)
+            print(f"Not finished at scale {study.scale}: `python -m clr run {experiment} --scale {study.scale}`")
+            return None
+
+        return checked
+
+    return decorate
+
+
+def _with_strip() -> tuple[Figure, list[plt.Axes]]:
+    figure, axes = plt.subplots(2, 1, sharex=True, height_ratios=(5, 1.3), figsize=(8, 5.4))
+    return figure, list(axes)
+
+
+@_needs("headline", "fixed", "triangular")
+def headline(study: Study) -> Figure | None:
+    """Draw how early cycles and plain schedules reach the accuracy of the long schedule."""
+    figure, axes = _with_strip()
+    figures.draw_headline(axes, study.runs("headline", "headline-controls"), study.cycle)
+    return figure
+
+
+@_needs("headline", "triangular")
+def cycle_ends(study: Study) -> Figure | None:
+    """Draw how far the cycles are ahead of plain schedules after the same number of updates."""
+    runs = study.runs("headline", "headline-controls")
+    plain = [arm for arm in ("linear-32k", "fixed-32k") if arm in set(runs["arm"])]
+    if not plain:
+        print(f"Not finished at scale {study.scale}: `python -m clr run headline-controls --scale {study.scale}`")
+        return None
+    figure, ax = plt.subplots()
+    figures.draw_cycle_ends(ax, runs, study.cycle, plain)
+    return figure
+
+
+@_needs("headline", "triangular")
+def cycle(study: Study) -> Figure | None:
+    """Draw all whole cycles of the headline over one another."""
+    figure, axes = _with_strip()
+    runs = study.runs("headline")
+    figures.draw_cycles(axes, runs[runs["arm"] == "triangular"], study.cycle)
+    return figure
+
+
+def _forest(table: pd.DataFrame, reference: str, updates: int | None = None) -> Figure:
+    figure, ax = plt.subplots(figsize=(8, 1.6 + 0.55 * len(table)))
+    figures.draw_differences(ax, table, reference, updates)
+    return figure
+
+
+@_needs("headline", "triangular")
+def differences(study: Study) -> Figure | None:
+    """Draw by how much each of the headline's schedules ends above its cycles, at their last whole cycle's end."""
+    end = study.config("headline", "triangular").iterations // study.cycle * study.cycle
+    table = _differences(study, "triangular", end, ("headline", "headline-controls"))
+    return _forest(table[table["arm"] != "fixed"], "cycles", end)  # `fixed` is not at its end there
+
+
+def _differences(study: Study, reference: str, end: int, experiments: tuple[str, ...]) -> pd.DataFrame:
+    table = tables.differences(reference, end, experiments, study.root)
+    table = table[table["dataset"] == study.name]
+    return table if study.arms is None else table[table["arm"].isin(study.arms)]
+
+
+@_needs("controls", "fixed-25k")
+def control_differences(study: Study) -> Figure | None:
+    """Draw by how much the paper's net ends above steps at a low rate, under each schedule that is at its end there."""
+    end = study.config("controls", "fixed-25k").iterations
+    table = _differences(study, "fixed-25k", end, ("controls", "paper-table-1"))
+    at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2", "decay")
+    return _forest(table[table["arm"].isin(at_end)], "steps at a low rate", end)
+
+
+PAIR = ("triangular-25k", "triangular-25k-drops")
+
+
+@_needs("controls", *PAIR)
+def controls(study: Study) -> Figure | None:
+    """Draw the arms that the paper left out, on its net."""
+    figure, axes = _with_strip()
+    runs = study.runs("controls")
+    alone, dropped = (study.config("controls", arm) for arm in PAIR)
+    length = alone.policy.cycle_length  # type: ignore[attr-defined]
+    fork = dropped.policy.stages[1][0]  # type: ignore[attr-defined]
+    runs = runs[runs["iteration"] <= alone.iterations]
+    figures.draw_controls(axes, runs, {PAIR[0]: alone.iterations // length * length}, PAIR, fork)
+    return figure
+
+
+@_needs("paper-table-1", "fixed")
+def paper(study: Study) -> Figure | None:
+    """Draw our accuracies of the paper's Table 1 beside the paper's."""
+    arms = tables.arms_table(study.name, study.root)
+    figure, ax = plt.subplots()
+    figures.draw_paper(ax, arms[arms["experiment"] == "paper-table-1"])
+    return figure
+
+
+@_needs("mults", "fixed", "fixed-without")
+def multipliers(study: Study) -> Figure | None:
+    """Draw by how much the prototxt's multipliers change each policy's end."""
+    runs = study.runs("mults")
+    ends = runs[runs["iteration"] == runs["iteration"].max()].set_index(["arm", "seed"])["test_accuracy"]
+    rows = []
+    for arm in sorted(set(runs["arm"])):
+        if f"{arm}-without" in ends:
+            points = 100 * (ends[arm] - ends[f"{arm}-without"]).dropna()
+            low, high = tables.results.interval(points)
+            rows.append({"arm": arm, "points": points.mean(), "low": low, "high": high, "n": len(points)})
+    return _forest(pd.DataFrame(rows), "the same without multipliers", int(runs["iteration"].max()))
+
+
+@_needs("init", *(f"{pixels}-pixels-{init}-init" for pixels in ("caffe", "unit") for init in ("caffe", "torch")))
+def init(study: Study) -> Figure | None:
+    """Draw two kinds of initial weights on two kinds of pixels."""
+    figure, ax = plt.subplots()
+    figures.draw_init(ax, study.runs("init"))
+    return figure
+
+
+def bounds(study: Study, arm: str) -> Bounds:
+    """Return the bounds that the code proposes from a range test's curves."""
+    curves = study.runs("range-test")
+    return suggest_bounds(curves[curves["arm"] == arm].rename(columns={"test_accuracy": "metric"}))
+
+
+@_needs("range-test")
+def range_test(study: Study, arm: str) -> Figure | None:
+    """Draw the range test of a net, its proposed bounds, and those that others read by eye."""
+    found = bounds(study, arm)
+    figure, ax = plt.subplots()
+    reported = REPORTED_BOUNDS[arm][:3] if arm in REPORTED_BOUNDS else None
+    figures.draw_range_test(ax, found.curve, found, found.spacing, reported, "test accuracy")
+    return figure
+
+
+PICTURES: dict[str, Callable[[Study], Figure | None]] = {
+    "headline": headline,
+    "cycle-ends": cycle_ends,
+    "cycle": cycle,
+    "differences": differences,
+    "controls": controls,
+    "control-differences": control_differences,
+    "paper-table-1": paper,
+    "mults": multipliers,
+    "init": init,
+    "range-test-quick-unit": lambda study: range_test(study, "quick-unit"),
+    "range-test-full-caffe": lambda study: range_test(study, "full-caffe"),
+}

@@ -1,0 +1,201 @@
+"""The study's findings in sentences, each computed from the finished runs of a `Study`.
+
+The word follows the interval: where it includes zero there is no clear difference. Means of one or two runs carry no
+interval. Below full scale there is no finding: accuracies of shortened runs say little about long ones.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+
+import pandas as pd
+
+from clr import results
+from clr.experiments import pictures
+from clr.experiments.study import Study
+from clr.figures import claims
+from clr.figures.base import MIN_RUNS
+
+__all__ = ["conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
+           "range_test", "two_meanings", "without_cycles"]  # fmt: skip
+
+Sentence = Callable[..., str]
+WORDS = {
+    "linear-32k": "a line to zero", "linear-25k": "a line to zero", "fixed-32k": "steps at a high rate",
+    "fixed-25k": "steps at a low rate", "one-cycle-25k": "one cycle",
+}  # fmt: skip
+
+
+def _full_only(experiment: str, *arms: str) -> Callable[[Sentence], Sentence]:
+    """Return a decorator for sentences that need these arms at full scale; elsewhere they say why there is none."""
+
+    def decorate(sentence: Sentence) -> Sentence:
+        @wraps(sentence)
+        def checked(study: Study, *more: str) -> str:
+            if study.scale != "full":
+                return f"{study.scale.capitalize()} run: compare shapes, not accuracies."
+            if not set(arms) <= set(study.runs(experiment)["arm"]):
+                return f"No finding yet: `python -m clr run {experiment}` trains what is missing."
+            return sentence(study, *more)
+
+        return checked
+
+    return decorate
+
+
+def gap(first: str, second: str, differences: "pd.Series[float]", verb: str = "ends") -> str:
+    """Return by how many points one schedule is above another, seed by seed, in words that follow the interval.
+
+    >>> gap("a line", "the cycles", pd.Series([1.0, 2.0, 3.0]))
+    'no clear difference between a line and the cycles: +2.0 points (95% CI -0.5 to 4.5, n = 3)'
+    >>> gap("a line", "the cycles", pd.Series([-1.0]))
+    'a line ends 1.0 points below the cycles (n = 1)'
+    """
+    mean, n = differences.mean(), len(differences)
+    side = "above" if mean > 0 else "below"
+    if n < MIN_RUNS:
+        return f"{first} {verb} {abs(mean):.1f} points {side} {second} (n = {n})"
+    low, high = results.interval(differences)
+    if low <= 0 <= high:
+        return (
+            f"no clear difference between {first} and {second}: {mean:+.1f} points "
+            f"(95% CI {low:.1f} to {high:.1f}, n = {n})"
+        )
+    ends = sorted((abs(low), abs(high)))
+    return f"{first} {verb} {abs(mean):.1f} points {side} {second} (95% CI {ends[0]:.1f} to {ends[1]:.1f}, n = {n})"
+
+
+def _at(study: Study, experiment: str, arm: str, iteration: int | None = None) -> "pd.Series[float]":
+    runs = study.runs(experiment)
+    rows = results.rows_at(runs[runs["arm"] == arm], iteration)
+    return rows.set_index("seed")["test_accuracy"]
+
+
+def _difference(first: "pd.Series[float]", second: "pd.Series[float]") -> "pd.Series[float]":
+    return (100 * (first - second)).dropna()
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+@_full_only("headline", "fixed", "triangular")
+def fewer_updates(study: Study) -> str:
+    """Return after how many updates the cycles' ends reach the long schedule's final mean, and in how many runs."""
+    fixed, runs = _at(study, "headline", "fixed"), study.runs("headline")
+    reached = claims.first_reached(runs[runs["arm"] == "triangular"], fixed.mean(), study.cycle)
+    some, length = reached.dropna(), study.config("headline", "fixed").iterations
+    if some.empty:
+        return "No cycle end reaches the final accuracy of the long schedule."
+    when = f"{some.min():,.0f}" if some.min() == some.max() else f"{some.min():,.0f} to {some.max():,.0f}"
+    return (
+        f"Steps at a low rate finish at {100 * fixed.mean():.1f}% after {length:,} updates (n = {len(fixed)}). "
+        f"The ends of cycles first reach that after {when} updates, in {len(some)} of {len(reached)} runs."
+    )
+
+
+@_full_only("headline", "triangular")
+def without_cycles(study: Study) -> str:
+    """Return how plain schedules end against the cycles after the same number of updates."""
+    end = study.config("headline", "triangular").iterations // study.cycle * study.cycle
+    cycles, words = _at(study, "headline", "triangular", end), []
+    for arm in ("linear-32k", "fixed-32k"):
+        plain = _at(study, "headline-controls", arm)
+        if len(plain):
+            words.append(gap(WORDS[arm], "the cycles", _difference(plain, cycles)))
+    return f"After {end:,} updates: {'; '.join(words)}." if words else "No plain schedule has finished yet."
+
+
+@_full_only("headline", "triangular")
+def cycle_ends(study: Study) -> str:
+    """Return at which cycle ends before the last the cycles are clearly ahead of each plain schedule."""
+    runs, words = study.runs("headline", "headline-controls"), []
+    for arm in ("linear-32k", "fixed-32k"):
+        if arm in set(runs["arm"]):
+            rows = claims.pairs(runs, "triangular", arm)
+            rows = rows[rows.index % study.cycle == 0].iloc[:-1]
+            ahead = int(((rows["low"] > 0) & (rows["n"] >= MIN_RUNS)).sum())
+            words.append(f"of {WORDS[arm]} at {ahead} of {len(rows)} of them")
+    if not words:
+        return "No plain schedule has finished yet."
+    return (
+        f"Cycles leave a usable net every {study.cycle:,} updates. Before the last cycle end they are clearly "
+        f"ahead {' and '.join(words)}."
+    )
+
+
+@_full_only("controls", *pictures.PAIR)
+def controls(study: Study) -> str:
+    """Return what dropping the rate is worth to cycles, and how cycles with drops end against what comes down once."""
+    alone = study.config("controls", pictures.PAIR[0])
+    length = alone.policy.cycle_length  # type: ignore[attr-defined]
+    dropped = _at(study, "controls", pictures.PAIR[1])
+    last = _at(study, "controls", pictures.PAIR[0], alone.iterations // length * length)
+    words = [_capital(gap("cycles alone", "cycles that then drop", _difference(last, dropped), "end"))]
+    for arm in ("linear-25k", "one-cycle-25k", "fixed-25k"):
+        other = _at(study, "controls", arm)
+        if len(other):
+            words.append(_capital(gap("cycles that then drop", WORDS[arm], _difference(dropped, other), "end")))
+    return " ".join(words)
+
+
+@_full_only("paper-table-1", "fixed")
+def paper(study: Study) -> str:
+    """Return how ours end against the paper's numbers: the largest and the smallest gap."""
+    from clr.experiments.tables import arms_table
+
+    arms = arms_table(study.name, study.root)
+    arms = arms[(arms["experiment"] == "paper-table-1") & arms["reported"].notna()]
+    gaps = (100 * (arms["accuracy"] - arms["reported"])).set_axis(arms["arm"]).sort_values()
+    return (
+        f"{claims.paper(arms)}. The largest gap is that of `{gaps.index[0]}` ({gaps.iloc[0]:+.1f} points), "
+        f"the smallest that of `{gaps.index[-1]}` ({gaps.iloc[-1]:+.1f} points)."
+    )
+
+
+@_full_only("paper-table-1", "exp_range-bounds", "exp_range-amplitude")
+def two_meanings(study: Study) -> str:
+    """Return how far the two meanings of exp_range are apart at the end of their last whole cycle."""
+    config = study.config("paper-table-1", "exp_range-bounds")
+    length = config.policy.cycle_length  # type: ignore[attr-defined]
+    end = config.iterations // length * length
+    first, second = (_at(study, "paper-table-1", f"exp_range-{decays}", end) for decays in ("bounds", "amplitude"))
+    words = gap("exp_range with declining bounds", "exp_range with a declining amplitude", _difference(first, second))
+    return f"At {end:,} updates, the end of the last whole cycle, {words}."
+
+
+@_full_only("mults", "fixed")
+def multipliers(study: Study) -> str:
+    """Return how much the multipliers change a policy's end, at least and at most."""
+    runs = study.runs("mults")
+    ends = results.rows_at(runs).set_index(["arm", "seed"])["test_accuracy"]
+    arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
+    if not arms:
+        return "No pair with and without multipliers has finished yet."
+    points = pd.Series({arm: _difference(ends[arm], ends[f"{arm}-without"]).mean() for arm in arms}).sort_values()
+    return (
+        f"With the multipliers, `{points.index[0]}` ends {points.iloc[0]:+.1f} points and `{points.index[-1]}` "
+        f"{points.iloc[-1]:+.1f} points from the same policy without them ({len(points)} policies)."
+    )
+
+
+@_full_only("init", "caffe-pixels-caffe-init", "unit-pixels-caffe-init")
+def init(study: Study) -> str:
+    """Return where each kind of initial weights ends on each kind of pixels."""
+    ends = results.rows_at(study.runs("init")).groupby("arm")["test_accuracy"].agg(["mean", "size"])
+    words = [f"{100 * row['mean']:.1f}% for `{arm}`" for arm, row in ends.sort_values("mean").iterrows()]
+    return f"Accuracy at the end: {', '.join(words)} (n = {ends['size'].min()})."
+
+
+@_full_only("range-test")
+def range_test(study: Study, arm: str) -> str:
+    """Return the verdict on a range test's curves."""
+    runs = study.runs("range-test")
+    if arm not in set(runs["arm"]):
+        return "No finding yet: `python -m clr run range-test` trains what is missing."
+    return pictures.bounds(study, arm).verdict
+
+
+def conclusions(study: Study) -> str:
+    """Return what follows, as a list: one sentence per question."""
+    found = (fewer_updates, without_cycles, cycle_ends, controls, paper)
+    return "\n".join(f"- {sentence}" for sentence in dict.fromkeys(sentence(study) for sentence in found))

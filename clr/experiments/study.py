@@ -1,0 +1,84 @@
+"""The finished runs that a notebook shows: of one scale and one data set, and of these some seeds and arms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from clr import _checks, paths, results
+from clr.experiments.catalogue import EXPERIMENTS
+from clr.experiments.runner import SCALES, configs
+from clr.training import RunConfig
+
+__all__ = ["Study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Finished runs of one scale and one data set: what every picture and sentence of a notebook is made from.
+
+    scale: "full", "quick" or "tiny".  seeds: how many, from 0 on; None for all.  arms: their keys; None for all.
+    dataset: None for the one with the most finished runs.
+    """
+
+    scale: str = "full"
+    seeds: int | None = None
+    arms: Sequence[str] | None = None
+    dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        _checks.choice("scale", self.scale, SCALES)
+        if self.seeds is not None:
+            _checks.positive_int("seeds", self.seeds)
+
+    @cached_property
+    def root(self) -> Path:
+        """The results folder of this scale: of the data set asked for, or the one there that is not synthetic."""
+        home = paths.home()
+        if self.scale == "full" or home.name.endswith(f"-{self.scale}"):
+            return home / "results"
+        name = self.dataset or "*"
+        found = sorted(home.glob(f"runs/{name}-{self.scale}/results"), key=lambda path: "synthetic" in str(path))
+        return found[0] if found else home / "runs" / f"{self.dataset or 'synthetic'}-{self.scale}" / "results"
+
+    @cached_property
+    def name(self) -> str:
+        """The data set's name; "no data set" where nothing has finished."""
+        if self.dataset is not None:
+            return self.dataset
+        counts = {path.name: len(list(path.glob("*/*/seed-*.json"))) for path in self.root.glob("*") if path.is_dir()}
+        found = {name: n for name, n in counts.items() if n}
+        return max(sorted(found), key=lambda name: found[name]) if found else "no data set"
+
+    def runs(self, *experiments: str) -> pd.DataFrame:
+        """Return the runs of some experiments as one frame, as `clr.results.read` does, with their scale."""
+        frames = [results.read(self.root, self.name, _checks.choice("name", name, EXPERIMENTS)) for name in experiments]
+        found = [frame for frame in frames if len(frame)] or frames[:1]
+        frame = pd.concat(found, ignore_index=True).assign(scale=self.scale)
+        if self.seeds is not None:
+            frame = frame[frame["seed"] < self.seeds]
+        return frame if self.arms is None else frame[frame["arm"].isin(self.arms)]
+
+    def config(self, experiment: str, arm: str) -> RunConfig:
+        """Return an arm's settings at this scale."""
+        return configs(experiment, 1, self.scale)[arm, 0]
+
+    @property
+    def cycle(self) -> int:
+        """Updates in a cycle of the headline's triangular policy, at this scale."""
+        return int(self.config("headline", "triangular").policy.cycle_length)  # type: ignore[attr-defined]
+
+    def status(self) -> str:
+        """Return in one sentence what has finished: scale, data set, and runs per experiment."""
+        done = {}
+        for name in EXPERIMENTS:
+            n = len(self.runs(name)[["arm", "seed"]].drop_duplicates())
+            if n:
+                done[name] = f"{name} {n} of {len(configs(name, self.seeds, self.scale))}"
+        what = f"Scale {self.scale}, data set {self.name}"
+        if not done:
+            return f"{what}: nothing has finished yet. `python -m clr run headline --scale {self.scale}` trains."
+        filtered = "" if self.arms is None else f", only the arms {', '.join(self.arms)}"
+        return f"{what}{filtered}. Finished runs: {', '.join(done.values())}."

@@ -1,0 +1,128 @@
+"""What each picture claims, computed from the frame it draws: its title, and the alt text where it is shown.
+
+The word follows the interval: a difference whose 95% interval includes zero is no clear difference.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from clr._stats import t_interval
+from clr.figures.base import MIN_RUNS
+
+__all__ = ["controls", "cycle_ends", "cycles", "differences", "first_reached", "headline", "init", "paper"]
+
+
+def _finals(frame: pd.DataFrame, arm: str) -> pd.Series:
+    runs = frame[frame["arm"] == arm]
+    return runs[runs["iteration"] == runs["iteration"].max()].set_index("seed")["test_accuracy"]
+
+
+def first_reached(runs: pd.DataFrame, target: float, every: int) -> pd.Series:
+    """Return per seed the first multiple of `every` updates with an accuracy of `target` or more; NaN for never."""
+    ends = runs[(runs["iteration"] % every == 0) & (runs["test_accuracy"] >= target)]
+    return ends.groupby("seed")["iteration"].min().reindex(runs["seed"].unique()).sort_index()
+
+
+def pairs(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Return by how many points the first arm is above the second, seed by seed: per iteration mean, low, high, n."""
+    curves = [frame[frame["arm"] == arm].set_index(["iteration", "seed"])["test_accuracy"] for arm in (first, second)]
+    by = (100 * (curves[0] - curves[1]).dropna()).groupby("iteration")
+    rows = by.agg(["mean", "sem", "size"]).rename(columns={"mean": "points", "size": "n"})
+    rows["low"], rows["high"] = t_interval(rows["points"], rows["sem"], rows["n"])
+    return rows
+
+
+def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
+    low, high = (f"{value:,.{places}f}" for value in (min(values), max(values)))
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed") -> str:
+    """Return when the cycles' ends reach the reference's final mean accuracy, and whether other arms do as early."""
+    target, runs = _finals(frame, reference).mean(), frame[frame["arm"] == cyclical]
+    length = frame.loc[frame["arm"] == reference, "iteration"].max()
+    reached = first_reached(runs, target, cycle)
+    some = reached.dropna()
+    if some.empty:
+        return "No cycle end reaches the accuracy of the long schedule"
+    share = _range(100 * some / length, "% of the updates")
+    if len(some) < len(reached):
+        return f"Same accuracy after {share}, in {len(some)} of {len(reached)} runs"
+    others = [arm for arm in frame["arm"].unique() if arm not in (cyclical, reference)]
+    as_early = [first_reached(frame[frame["arm"] == arm], target, cycle).max(skipna=False) for arm in others]
+    same = any(when <= some.max() for when in as_early)
+    return f"Same accuracy after {share}" + (", with or without cycles" if same else "")
+
+
+def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
+    """Return whether plain schedules are above the cycles at the last common cycle end, and how often before."""
+    found = [pairs(frame, cyclical, arm) for arm in plain]
+    found = [rows[rows.index % cycle == 0] for rows in found]
+    last = max(rows.index.max() for rows in found)
+    at_end = [rows.loc[last] for rows in found if last in rows.index]
+    gaps = _range([abs(row["points"]) for row in at_end], " points", 1)
+    if all(row["high"] < 0 for row in at_end):
+        return f"By {last:,} updates the cycles end {gaps} below plain schedules"
+    if all(row["low"] > 0 for row in at_end):
+        return f"By {last:,} updates the cycles end {gaps} above plain schedules"
+    return f"At {last:,} updates no clear difference between cycles and every plain schedule"
+
+
+def cycles(frame: pd.DataFrame, cycle: int) -> str:
+    """Return by how many points accuracy at the peak rate is below that at the end of the same cycle, from cycle 2."""
+    curves = frame.pivot(index="iteration", columns="seed", values="test_accuracy")
+    ends = [k for k in range(2 * cycle, curves.index.max() + 1, cycle) if {k, k - cycle // 2} <= set(curves.index)]
+    if not ends:
+        return f"Cycles of {cycle:,} updates, laid over one another"
+    peaks = [end - cycle // 2 for end in ends]
+    losses = 100 * (curves.loc[ends].mean() - curves.loc[peaks].mean()).dropna()
+    text = f"Accuracy is {losses.mean():.1f} points lower at the peak rate than at the cycle's end"
+    if len(losses) < MIN_RUNS:
+        return text
+    low, high = t_interval(losses.mean(), losses.sem(), len(losses))
+    return text if low > 0 or high < 0 else "No clear difference between the peak rate and the cycle's end"
+
+
+def differences(table: pd.DataFrame, reference: str, updates: int | None = None) -> str:
+    """Return how many of the arms compared are clearly above the reference, and how many clearly below."""
+    sure = table[table["n"] >= MIN_RUNS]
+    above, below = (sure["low"] > 0).sum(), (sure["high"] < 0).sum()
+    when = f"After {updates:,} updates " if updates else ""
+    if sure.empty:
+        return f"No interval yet: every difference is of fewer than {MIN_RUNS} pairs"
+    lower = f", {below} clearly below" if below else ""
+    return f"{when}{above} of {len(table)} end clearly above {reference}{lower}"
+
+
+def controls(frame: pd.DataFrame, cyclical: str, dropped: str, end: int) -> str:
+    """Return how far cycles alone end below the same cycles with drops: each at its end, seed by seed."""
+    alone = frame[(frame["arm"] == cyclical) & (frame["iteration"] == end)].set_index("seed")["test_accuracy"]
+    gap = 100 * (_finals(frame, dropped) - alone).dropna()
+    side = "below" if gap.mean() > 0 else "above"
+    text = f"Cycles alone end {abs(gap.mean()):.1f} points {side} cycles that then drop"
+    if len(gap) < MIN_RUNS:
+        return f"{text} (n = {len(gap)})"
+    low, high = t_interval(gap.mean(), gap.sem(), len(gap))
+    return text if low > 0 or high < 0 else "No clear difference between cycles alone and cycles that then drop"
+
+
+def paper(arms: pd.DataFrame) -> str:
+    """Return how many arms end below the accuracy reported for them, and by how many points."""
+    gaps = 100 * (arms["reported"] - arms["accuracy"])
+    if (gaps > 0).all():
+        return f"All {len(gaps)} end below the paper, by {_range(gaps, ' points', 1)}"
+    return f"{(gaps > 0).sum()} of {len(gaps)} end below the paper"
+
+
+def init(frame: pd.DataFrame) -> str:
+    """Return how many points the initial weights are apart at the end, on each kind of pixels."""
+    last = frame[frame["iteration"] == frame["iteration"].max()].groupby("arm")["test_accuracy"]
+    ends: Any = last.mean()
+    gaps = {
+        pixels: 100 * abs(ends[f"{pixels}-pixels-caffe-init"] - ends[f"{pixels}-pixels-torch-init"])
+        for pixels in ("caffe", "unit")
+    }
+    words = f"Initial weights differ by {gaps['caffe']:.1f} points on 0–255 pixels, by {gaps['unit']:.1f} on 0–1"
+    return f"{words} (n = {last.size().min()})"

@@ -1,0 +1,209 @@
+"""The pictures that argue about cycles: the headline, cycle ends against plain schedules, one cycle, the controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from clr import _checks
+from clr.figures import claims
+from clr.figures.base import (
+    MIN_RUNS,
+    check_axes,
+    check_pair,
+    check_runs,
+    claim,
+    label_ends,
+    line_style,
+    look,
+    mean_rows,
+    percent_axis,
+    updates_axis,
+    whiskers,
+)  # fmt: skip
+
+__all__ = ["draw_controls", "draw_cycle_ends", "draw_cycles", "draw_headline"]
+
+
+def draw_headline(
+    axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed"
+) -> Sequence[Axes]:
+    """Draw how early cycles and plain schedules reach the final accuracy of a long reference schedule.
+
+    Cycle ends are dots with intervals; after the last whole cycle the curve is pale. The title is the claim.
+
+    Args:
+        axes: two that share their x axis: accuracies go on the first, the learning rates on the second.
+        frame: both arms and any others, with the column lr, as `clr.results.read` returns it.
+        cycle: updates in a cycle.
+    """
+    top, strip = check_pair(axes)
+    cycle = _checks.positive_int("cycle", cycle)
+    check_runs(top, frame, ("lr", "seed"))
+    target, length = _target(frame, reference)
+    labels = [_draw_arm(top, str(arm), runs, cycle if arm == cyclical else None) for arm, runs in frame.groupby("arm")]
+    for arm, runs in frame.groupby("arm"):
+        rates = runs.groupby("iteration")["lr"].first()
+        strip.plot(rates.index, rates, **line_style(str(arm)))
+    top.set(ylim=_zoom(target, frame), xlim=(0, length * 1.01), xlabel="", ylabel="test accuracy")
+    percent_axis(top.yaxis)
+    label_ends(top, [label for label in labels if label[0] < 0.8 * length])
+    for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
+        top.text(x, y - 0.045, text, color=colour, ha="right", va="top", weight="bold", fontsize=11)
+    _draw_target(top, frame, target, length, cycle, cyclical)
+    strip.set(ylabel="rate", ylim=(0, None))
+    updates_axis(strip)
+    claim(top, claims.headline(frame, cycle, cyclical, reference))
+    return axes
+
+
+def _draw_arm(ax: Axes, arm: str, runs: pd.DataFrame, cycle: int | None) -> tuple[float, float, str, Any]:
+    """Draw an arm's mean with intervals where it is read, at its end or at its cycle ends; return its label."""
+    colour, _, words = look(arm)
+    rows = mean_rows(runs)
+    end = rows.index.max() // cycle * cycle if cycle else rows.index.max()
+    ax.plot(rows.loc[:end].index, rows.loc[:end, "accuracy"], **line_style(arm))
+    ax.plot(rows.loc[end:].index, rows.loc[end:, "accuracy"], color=colour, alpha=0.35)
+    whiskers(ax, rows[rows.index % cycle == 0] if cycle else rows.loc[[end]], color=colour)
+    accuracy = rows.loc[end, "accuracy"]
+    return end, accuracy, f"{words}, {100 * accuracy:.1f}% (n = {rows.loc[end, 'n']})", colour
+
+
+def _target(frame: pd.DataFrame, reference: str) -> tuple[float, int]:
+    rows = mean_rows(frame[frame["arm"] == reference])
+    if rows.empty:
+        raise ValueError(f"frame must hold the arm {reference!r}, got {', '.join(frame['arm'].unique())}")
+    return float(rows["accuracy"].iloc[-1]), int(rows.index[-1])
+
+
+def _zoom(target: float, frame: pd.DataFrame) -> tuple[float, float]:
+    """Return limits of accuracy a fifth apart: above all curves, so that what differs fills the picture."""
+    best = frame.groupby(["arm", "iteration"])["test_accuracy"].mean().max()
+    high = np.ceil(20 * max(target, best) + 0.4) / 20
+    return high - 0.2, high
+
+
+def _draw_target(ax: Axes, frame: pd.DataFrame, target: float, length: int, cycle: int, cyclical: str) -> None:
+    """Draw the level to reach, and an arrow back from the reference's end to where all cycles have reached it."""
+    ax.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    reached = claims.first_reached(frame[frame["arm"] == cyclical], target, cycle)
+    if reached.notna().all():
+        ax.annotate(
+            "", (reached.max(), target), (0.83 * length, target), arrowprops={"arrowstyle": "-|>", "color": "0.2"}
+        )
+
+
+def draw_cycle_ends(
+    ax: Axes, frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular"
+) -> Axes:
+    """Draw how far the cycles are above each plain schedule, seed by seed, at every cycle end.
+
+    Both arms are read after the same number of updates. Whiskers are 95% intervals over pairs of seeds, from three on.
+
+    Args:
+        plain: the arms to compare with.
+    """
+    cycle = _checks.positive_int("cycle", cycle)
+    check_runs(check_axes(ax), frame, ("seed",))
+    labels = []
+    for i, arm in enumerate(plain):
+        rows = claims.pairs(frame, cyclical, arm)
+        rows = rows[rows.index % cycle == 0]
+        colour, dashes, words = look(arm)
+        x = rows.index + (i - (len(plain) - 1) / 2) * 0.12 * cycle
+        sure = rows["n"] >= MIN_RUNS
+        ax.vlines(x[sure], rows["low"][sure], rows["high"][sure], color=colour, linewidth=2.5)
+        ax.plot(x, rows["points"], "o", color=colour, markersize=7, linestyle=(0, dashes) if dashes else "-")
+        labels.append((x[-1], rows["points"].iloc[-1], f"against {words} (n = {rows['n'].max()})", colour))
+    ax.axhline(0, color="0.2", linewidth=1)
+    ax.margins(y=0.12)
+    last = max(x for x, *_ in labels)
+    _room_for_labels(ax, 2 * cycle, last, 1.5 * last)
+    ax.set(ylabel="cycles ahead by, points")
+    claim(ax, claims.cycle_ends(frame, cycle, plain, cyclical))
+    label_ends(ax, labels, 0.08)
+    updates_axis(ax, "updates, at cycle ends")
+    return ax
+
+
+def draw_cycles(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequence[Axes]:
+    """Draw one arm's whole cycles over one another, the early ones pale: mean accuracy above the learning rate.
+
+    Args:
+        axes: two that share their x axis.
+        frame: one arm on one data set, as `clr.results.read` returns it.
+        cycle: updates in a cycle.
+    """
+    _checks.columns("frame", frame, ("seed", "iteration", "lr", "test_accuracy"))
+    end = frame["iteration"].max() // _checks.positive_int("cycle", cycle) * cycle
+    if not end > 0:
+        raise ValueError(f"frame must reach the end of a cycle of {cycle}, got {frame['iteration'].max()} updates")
+    top, strip = check_pair(axes)
+    rows, labels = mean_rows(frame), []
+    shades = sns.color_palette("YlOrBr", end // cycle + 4)[4:]
+    for i, colour in enumerate(shades):
+        part = rows[(rows.index >= i * cycle) & (rows.index <= (i + 1) * cycle)]
+        x = (part.index - i * cycle) / cycle
+        top.plot(x, part["accuracy"], color=colour)
+        strip.plot(x, part["lr"], color=colour)
+        if i in (0, 1, len(shades) - 1):
+            labels.append((1, part["accuracy"].iloc[-1], f"cycle {i + 1}", colour))
+    first = rows.loc[cycle : 2 * cycle, "accuracy"].min()
+    top.set(ylim=(np.floor(20 * first) / 20, None), xlim=(0, 1), xlabel="", ylabel="test accuracy")
+    percent_axis(top.yaxis)
+    label_ends(top, labels)
+    strip.set(xlabel="position in the cycle", ylabel="rate", ylim=(0, None))
+    percent_axis(strip.xaxis)
+    claim(top, claims.cycles(frame, cycle))
+    return axes
+
+
+def draw_controls(
+    axes: Sequence[Axes], frame: pd.DataFrame, ends: Mapping[str, int], pair: tuple[str, str], fork: int | None = None
+) -> Sequence[Axes]:
+    """Draw the arms of the controls, zoomed, their ends with intervals in the right margin, and their rates below.
+
+    Args:
+        axes: two that share their x axis.
+        ends: for an arm that stops within a cycle, the end of its last whole one, where it is read.
+        pair: cycles alone, and the same cycles with drops, which the title compares.
+        fork: the update up to which both of the pair are one run: drawn once, and marked.
+    """
+    top, strip = check_pair(axes)
+    check_runs(top, frame, ("seed", "lr"))
+    last, labels = frame["iteration"].max(), []
+    for i, (arm, runs) in enumerate(frame.groupby("arm")):
+        colour, _, words = look(str(arm))
+        start = fork or 0 if arm == pair[1] else 0
+        runs = runs[(runs["iteration"] <= ends.get(str(arm), last)) & (runs["iteration"] >= start)]
+        rows = mean_rows(runs)
+        top.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
+        strip.plot(rows.index, rows["lr"], **line_style(str(arm)))
+        x = last * (1.02 + 0.016 * i)
+        whiskers(top, rows.iloc[-1:].set_axis([x]), color=colour)
+        text = f"{words}, {100 * rows['accuracy'].iloc[-1]:.1f}% (n = {rows['n'].iloc[-1]})"
+        labels.append((last * 1.1, rows["accuracy"].iloc[-1], text, colour))
+    top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
+    _room_for_labels(top, 5000, last, 1.62 * last)
+    _mark_fork(top, fork)
+    percent_axis(top.yaxis)
+    label_ends(top, labels)
+    strip.set(ylabel="rate", ylim=(0, None))
+    updates_axis(strip)
+    claim(top, claims.controls(frame, *pair, ends.get(pair[0], int(last))))
+    return axes
+
+
+def _room_for_labels(ax: Axes, step: int, last: float, right: float) -> None:
+    """Tick the updates every `step` as far as the curves go, and leave the axes' right part to the labels."""
+    ax.set(xlim=(0, right), xlabel="")
+    ax.set_xticks(np.arange(0, last + step / 2, step))
+
+
+def _mark_fork(ax: Axes, fork: Any) -> None:
+    if fork:
+        ax.axvline(fork, color="0.5", linewidth=1, linestyle=":")
+        ax.text(fork, ax.get_ylim()[0], " first drop", color="0.35", va="bottom")

@@ -1,0 +1,126 @@
+"""The picture of a range test: where the metric starts to rise, where it slows or fails, and what to train with."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from clr import _checks
+from clr.figures.base import MIN_RUNS, check_axes, claim, percent_axis
+
+__all__ = ["draw_range_test"]
+
+LOST = 0.5  # of the gain: from there on the test has failed
+
+
+def draw_range_test(
+    ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, spacing: str = "linear", reported: Any = None,
+    metric: str = "metric",
+) -> Axes:  # fmt: skip
+    """Draw a range test: the metric against the rate, its band, and the bounds with their 95% intervals.
+
+    Between the bounds the rise is drawn as the straight lines that meet at them. Where half of the gain is lost again,
+    the rates beyond are shaded.
+
+    Args:
+        ax: None for a new one.
+        curve: lr and mean; also low and high, smooth, and n (curves), as `Bounds.curve` has them.
+        bounds: a `clr.Bounds`; a bound that is NaN is not drawn.
+        spacing: of the rates; "exponential" makes the axis logarithmic.
+        reported: bounds that someone else read, as (who, base_lr, max_lr); drawn as a bracket above.
+        metric: its name; an accuracy is written in percent.
+    """
+    _checks.columns("curve", curve, ("lr", "mean"))
+    _checks.choice("spacing", spacing, ("linear", "exponential"))
+    ax = plt.subplots()[1] if ax is None else check_axes(ax)
+    n = int(curve["n"].max()) if "n" in curve else 1
+    several = "smooth" in curve
+    blue, orange, green, *_ = sns.color_palette("colorblind")
+    ax.plot(curve["lr"], curve["mean"], color=blue, linewidth=0.8 if several else 1.8, alpha=0.7)
+    if "low" in curve and curve["low"].notna().any() and (n == 1 or n >= MIN_RUNS):
+        ax.fill_between(curve["lr"], curve["low"], curve["high"], color=blue, alpha=0.15, linewidth=0)
+    if several:
+        ax.plot(curve["lr"], curve["smooth"], color=blue, linewidth=2.4)
+    ax.set(xlabel="learning rate", ylabel=metric, xscale="log" if spacing == "exponential" else "linear")
+    if "accuracy" in metric:
+        percent_axis(ax.yaxis)
+    ax.set_xlim(curve["lr"].min(), curve["lr"].max())
+    ax.margins(y=0.18)
+    _draw_failure(ax, curve)
+    _draw_lines(ax, curve, bounds, spacing)
+    for name, colour, below in (("base_lr", green, "starts"), ("max_lr", orange, "max_lr")):
+        _draw_bound(ax, curve, bounds, name, colour, below)
+    _draw_reported(ax, reported)
+    claim(ax, f"{_claim(curve, bounds)} ({'one curve' if n == 1 else f'{n} curves'})")
+    return ax
+
+
+def _interval(bounds: Any, name: str) -> tuple[float, tuple[float, float]]:
+    return getattr(bounds, name, np.nan), getattr(bounds, name.replace("lr", "ci"), (np.nan, np.nan))
+
+
+def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: Any, word: str) -> None:
+    """Draw one bound as a line with its interval shaded, and write its rate at the foot."""
+    rate, (low, high) = _interval(bounds, name)
+    if not np.isfinite(rate):
+        return
+    ax.axvspan(max(low, curve["lr"].min()), high, color=colour, alpha=0.18, linewidth=0)
+    ax.axvline(rate, color=colour, linewidth=2, linestyle="-" if name == "max_lr" else "--")
+    most = "≤ " if low == 0 and high == rate else ""
+    y = 0.04 if name == "max_lr" else 0.12
+    text = f" {word}: {most}{rate:.2g}"
+    ax.text(rate, y, text, transform=ax.get_xaxis_transform(), weight="bold", color="0.15", zorder=5)
+
+
+def failure(curve: pd.DataFrame) -> float:
+    """Return the first rate beyond the best at which half of the gain is lost again; NaN where none is."""
+    values = curve.get("smooth", curve["mean"]).to_numpy(float)
+    if not np.isfinite(values).any():
+        return float("nan")
+    best = int(np.nanargmax(values))
+    floor = np.nanmin(values[: best + 1])
+    lost = np.flatnonzero(values[best:] < values[best] - LOST * (values[best] - floor))
+    return float(curve["lr"].iloc[best + lost[0]]) if len(lost) else float("nan")
+
+
+def _draw_failure(ax: Axes, curve: pd.DataFrame) -> None:
+    rate = failure(curve)
+    if np.isfinite(rate):
+        ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
+        ax.text(rate, 0.96, " fails", transform=ax.get_xaxis_transform(), va="top", weight="bold", color="0.3")
+
+
+def _draw_lines(ax: Axes, curve: pd.DataFrame, bounds: Any, spacing: str) -> None:
+    """Draw the straight lines that meet at the bounds, where the gain is kept: level, rise, and what follows."""
+    knots = [rate for rate in (_interval(bounds, name)[0] for name in ("base_lr", "max_lr")) if np.isfinite(rate)]
+    if len(knots) < 2 or np.isfinite(failure(curve)):
+        return
+    rates = curve["lr"].to_numpy(float)
+    x, *turns = (np.log(v) if spacing == "exponential" else v for v in (rates, *knots))
+    hinges = np.stack([np.ones_like(x), *(np.maximum(0, x - turn) for turn in turns)], axis=1)
+    fitted, *_ = np.linalg.lstsq(hinges, curve["mean"].to_numpy(float))
+    ax.plot(rates, hinges @ fitted, color="0.15", linewidth=1, linestyle=(0, (4, 2)))
+
+
+def _draw_reported(ax: Axes, reported: Any) -> None:
+    if reported is None:
+        return
+    who, low, high = reported
+    transform = ax.get_xaxis_transform()
+    ax.plot([low, low, high, high], [0.9, 0.93, 0.93, 0.9], color="0.3", linewidth=1.3, transform=transform)
+    ax.text(high, 0.915, f" {who}, by eye", transform=transform, va="center", color="0.3")
+
+
+def _claim(curve: pd.DataFrame, bounds: Any) -> str:
+    """Return in words what was found: where the rise slows, or where training fails."""
+    top, fails = _interval(bounds, "max_lr")[0], failure(curve)
+    if bounds is None:
+        return "Range test"
+    if not np.isfinite(top):
+        return "This test does not determine max_lr"
+    if np.isfinite(fails):
+        return f"Training fails at {fails:.2g}; max_lr is {top:.2g}"
+    return f"The rise slows at {top:.2g}; no failure up to {curve['lr'].max():.2g}"

@@ -1,0 +1,71 @@
+"""What makes the notebooks pleasant: sentences that code computes, sliders, and a picture that grows.
+
+IPython and ipywidgets are imported inside the functions, so that nothing else of clr needs them. With `CLR_STATIC=1`
+sliders are drawn once with their defaults: a saved notebook then shows a picture to a reader who runs nothing.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["is_static", "say", "sliders"]
+
+
+def is_static() -> bool:
+    """Return whether `CLR_STATIC=1` asks for pictures that do not move."""
+    return os.environ.get("CLR_STATIC") == "1"
+
+
+def say(text: str) -> None:
+    """Display a sentence that was computed, as markdown and as plain text."""
+    from IPython.display import display
+
+    display({"text/markdown": text, "text/plain": text}, raw=True)
+
+
+def sliders(draw: Callable[..., Any], **controls: Any) -> None:
+    """Draw a picture, and beside it sliders that draw it anew.
+
+    Args:
+        draw: takes the controls' values by name, draws with matplotlib and prints what it likes.
+        controls: by name either the choices, as a list whose first one is shown first, or a slider, as (lowest,
+            highest, start) or (lowest, highest, start, step). A start of two numbers makes two handles.
+
+    Raises:
+        TypeError: draw is no function, or a control is neither.
+    """
+    if not callable(draw):
+        raise TypeError(f"draw must be a callable, got {draw!r}")
+    defaults = {name: _default(name, control) for name, control in controls.items()}
+    if is_static():
+        draw(**defaults)
+        return
+    import ipywidgets
+    from IPython.display import display
+
+    widgets: Mapping[str, Any] = {name: _widget(ipywidgets, name, control) for name, control in controls.items()}
+    output = ipywidgets.interactive_output(draw, dict(widgets))
+    display(ipywidgets.VBox([*widgets.values(), output]))
+
+
+def _default(name: str, control: Any) -> Any:
+    if isinstance(control, list) and control:
+        return control[0]
+    if isinstance(control, tuple) and len(control) in (3, 4):
+        return control[2]
+    raise TypeError(f"{name} must be a list of choices or (lowest, highest, start[, step]), got {control!r}")
+
+
+def _widget(ipywidgets: Any, name: str, control: Any) -> Any:
+    """Return the widget of one control: choices, or a slider for whole numbers or fractions, with one handle or two."""
+    common = {"description": name, "layout": {"width": "32em"}, "style": {"description_width": "9em"}}
+    if isinstance(control, list):
+        return ipywidgets.ToggleButtons(options=control, description=name, style={"description_width": "9em"})
+    low, high, start, *step = control
+    pair = isinstance(start, tuple)
+    whole = all(isinstance(value, int) for value in (low, high, *(start if pair else (start,)), *step))
+    kind = f"{'Int' if whole else 'Float'}{'RangeSlider' if pair else 'Slider'}"
+    more = {"step": step[0] if step else (1 if whole else (high - low) / 100)}
+    if not whole:
+        more["readout_format"] = ".5g"
+    return getattr(ipywidgets, kind)(value=start, min=low, max=high, continuous_update=False, **more, **common)

@@ -1,0 +1,119 @@
+"""A study's pictures and sentences: which runs they are made from, and what they say of invented ones."""
+
+import matplotlib
+import pandas as pd
+import pytest
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+
+from clr import experiments, paths, results
+from clr.experiments import pictures, sentences
+from clr.experiments.study import Study
+
+NOISE = (-0.001, 0.0, 0.001)
+
+
+def save(experiment, arm, seed, curve, scale="full", dataset="cifar10"):
+    config = experiments.configs(experiment, seed + 1, scale)[arm, seed]
+    rows = [
+        {"iteration": k, "lr": config.policy(k - 1), "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": accuracy}
+        for k, accuracy in curve.items()
+    ]
+    root = paths.home() / ("results" if scale == "full" else f"runs/{dataset}-{scale}/results")
+    record = {"config": config.to_dict(), "data": {"name": dataset}, "provenance": {}}
+    results.save(root / dataset / experiment / arm, seed, rows, record)
+
+
+@pytest.fixture
+def headline():
+    """Cycles reach the long schedule's 75% at 8,000 updates; the line ends two points above them."""
+    for seed, noise in enumerate(NOISE):
+        save("headline", "fixed", seed, {32_000: 0.7 + noise, 70_000: 0.75 + noise})
+        cycles = {4000: 0.6, 8000: 0.76, 32_000: 0.77, 35_000: 0.7}
+        save("headline", "triangular", seed, {k: accuracy + noise for k, accuracy in cycles.items()})
+        line = {4000: 0.5, 8000: 0.76, 32_000: 0.79 + noise}
+        save("headline-controls", "linear-32k", seed, {k: accuracy + noise for k, accuracy in line.items()})
+    yield Study()
+    plt.close("all")
+
+
+def test_a_study_reads_one_scale_and_data_set_and_marks_its_runs(headline):
+    save("headline", "fixed", 0, {70: 0.1}, scale="tiny")
+    save("headline", "fixed", 0, {70_000: 0.1}, dataset="cifar10-jpeg")
+    runs = headline.runs("headline")
+    assert set(runs["scale"]) == {"full"} and set(runs["dataset"]) == {"cifar10"}
+    assert Study("tiny").runs("headline")["test_accuracy"].tolist() == [0.1]
+    assert Study(dataset="cifar10-jpeg").runs("headline")["test_accuracy"].tolist() == [0.1]
+
+
+def test_seeds_and_arms_decide_what_is_shown(headline):
+    assert set(Study(seeds=2).runs("headline")["seed"]) == {0, 1}
+    assert set(Study(arms=["fixed"]).runs("headline", "headline-controls")["arm"]) == {"fixed"}
+
+
+def test_status_says_scale_data_set_and_what_has_finished(headline):
+    text = "Scale full, data set cifar10. Finished runs: headline 6 of 10, headline-controls 3 of 15."
+    assert headline.status() == text
+    assert Study("quick").status().startswith("Scale quick, data set no data set: nothing has finished yet.")
+
+
+def test_the_scale_of_a_run_made_by_the_main_job_is_found_in_its_own_home(headline, monkeypatch):
+    save("headline", "fixed", 0, {70: 0.2}, scale="tiny")
+    monkeypatch.setenv("CLR_HOME", str(paths.home() / "runs" / "cifar10-tiny"))
+    assert Study("tiny").runs("headline")["test_accuracy"].tolist() == [0.2]
+
+
+def test_a_cycle_has_the_length_of_the_scale():
+    assert (Study().cycle, Study("tiny").cycle) == (4000, 4)
+
+
+def test_a_scale_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="scale must be 'full' or"):
+        Study("half")
+    with pytest.raises(ValueError, match="seeds must be"):
+        Study(seeds=0)
+
+
+@pytest.mark.parametrize("name", ["headline", "cycle-ends", "cycle", "differences"])
+def test_a_picture_of_the_headline_is_drawn_from_the_runs_there(headline, name):
+    assert pictures.PICTURES[name](headline).axes
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_a_picture_whose_runs_have_not_finished_says_how_to_train_them(name, capsys):
+    assert pictures.PICTURES[name](Study("quick")) is None
+    assert "Not finished at scale quick: `python -m clr run " in capsys.readouterr().out
+
+
+def test_the_sentences_of_the_headline(headline):
+    assert sentences.fewer_updates(headline) == (
+        "Steps at a low rate finish at 75.0% after 70,000 updates (n = 3). "
+        "The ends of cycles first reach that after 8,000 updates, in 3 of 3 runs."
+    )
+    assert sentences.without_cycles(headline) == (
+        "After 32,000 updates: a line to zero ends 2.0 points above the cycles (95% CI 1.8 to 2.2, n = 3)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([1.0, 2.0, 3.0], "no clear difference between a and b: +2.0 points (95% CI -0.5 to 4.5, n = 3)"),
+        ([2.0, 2.1, 1.9], "a ends 2.0 points above b (95% CI 1.8 to 2.2, n = 3)"),
+        ([-2.0, -2.1, -1.9], "a ends 2.0 points below b (95% CI 1.8 to 2.2, n = 3)"),
+        ([-2.0, -3.0], "a ends 2.5 points below b (n = 2)"),
+    ],
+)
+def test_the_word_follows_the_interval(points, words):
+    assert sentences.gap("a", "b", pd.Series(points)) == words
+
+
+def test_a_shortened_run_has_no_finding():
+    assert sentences.fewer_updates(Study("quick")) == "Quick run: compare shapes, not accuracies."
+    assert sentences.conclusions(Study("tiny")) == "- Tiny run: compare shapes, not accuracies."
+
+
+def test_a_finding_whose_runs_are_missing_says_what_trains_them():
+    assert sentences.controls(Study()) == "No finding yet: `python -m clr run controls` trains what is missing."

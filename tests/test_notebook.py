@@ -1,0 +1,58 @@
+"""What the notebooks use: sentences, and sliders that are a picture where nothing can move."""
+
+import sys
+
+import pytest
+
+from clr import notebook
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **kwargs: shown.append((args, kwargs)))
+    return shown
+
+
+def test_a_sentence_is_displayed_as_markdown_and_as_text(displayed):
+    notebook.say("a **b**")
+    assert displayed == [(({"text/markdown": "a **b**", "text/plain": "a **b**"},), {"raw": True})]
+
+
+def test_static_sliders_draw_once_with_their_defaults_and_need_no_widgets(monkeypatch):
+    monkeypatch.setenv("CLR_STATIC", "1")
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    drawn = []
+    notebook.sliders(lambda **values: drawn.append(values), shape=["a", "b"], rate=(0, 1, 0.5), ends=(0, 9, (2, 3)))
+    assert drawn == [{"shape": "a", "rate": 0.5, "ends": (2, 3)}]
+
+
+def test_live_sliders_draw_anew_when_one_is_moved(monkeypatch, displayed):
+    monkeypatch.delenv("CLR_STATIC", raising=False)
+    drawn = []
+    notebook.sliders(
+        lambda **values: drawn.append(values), shape=["a", "b"], steps=(1, 9, 4), ends=(0.0, 1.0, (0.2, 0.6))
+    )
+    (box,), _ = displayed[0]
+    shape, steps, ends, _ = box.children
+    assert [type(widget).__name__ for widget in (shape, steps, ends)] == [
+        "ToggleButtons", "IntSlider", "FloatRangeSlider",
+    ]  # fmt: skip
+    steps.value = 7
+    ends.value = (0.1, 0.3)
+    shape.value = "b"
+    assert drawn[0] == {"shape": "a", "steps": 4, "ends": (0.2, 0.6)}
+    assert drawn[-1] == {"shape": "b", "steps": 7, "ends": (0.1, 0.3)}
+
+
+@pytest.mark.parametrize("control", [5, (1, 2), [], (1, 2, 3, 4, 5)])
+def test_a_control_that_is_none_is_refused(control):
+    with pytest.raises(TypeError, match=r"rate must be a list of choices or \(lowest, highest, start"):
+        notebook.sliders(print, rate=control)
+
+
+def test_what_cannot_draw_is_refused():
+    with pytest.raises(TypeError, match="draw must be a callable, got 5"):
+        notebook.sliders(5)
