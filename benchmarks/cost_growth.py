@@ -1,8 +1,8 @@
-"""How does the cost of training grow? With runs at once, with the batch, with the net, with the updates; and memory.
+"""How does the cost of training grow with runs at once, batch size, net and updates? And its memory?
 
     python benchmarks/cost_growth.py [--device cuda]
 
-Every number is a median of three; the picture is benchmarks/results/cost_growth_<device>.png.
+Every number is a median of three. The picture is benchmarks/results/cost_growth_<device>.png.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADLINE = experiments.EXPERIMENTS["headline"].arms["triangular"]
 
 
 def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tuple[float, float]:
-    """Return the updates a second of one run's second half, and the most memory that it held, in bytes."""
+    """Return the updates per second of one run's second half, and the most memory that it held, in bytes."""
     config = dataclasses.replace(HEADLINE, **({"iterations": 2 * updates, "evaluate_every": updates} | changes))
     times: list[float] = []
     train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
@@ -42,7 +42,7 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
 
 
 def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **changes: Any) -> tuple[float, float]:
-    """Return the updates a second of so many runs together, and the most memory of a process."""
+    """Return the updates per second of so many runs together, and the most memory of a process."""
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
     calls = (joblib.delayed(run)(data, device, updates, **({"test_pictures": 100} | changes)) for _ in range(runs))
     if prefer == "threads":
@@ -58,9 +58,9 @@ def median(measure: Callable[[], tuple[float, float]]) -> dict[str, float]:
 
 
 def evaluations_share(data: clr.data.Cifar10, device: str, updates: int) -> float:
-    """Return the share of the time that evaluating on 10,000 pictures takes at the headline's interval.
+    """Return the share of the time that evaluating on 10,000 images takes at the headline's interval.
 
-    Both are timed apart: so many updates with an evaluation on 100 pictures, and with one on all.
+    Both are timed separately: so many updates with an evaluation on 100 images, and with one on all.
     """
     few, all_ = (
         statistics.median(updates / run(data, device, updates, test_pictures=pictures)[0] for _ in range(REPEATS))
@@ -70,11 +70,11 @@ def evaluations_share(data: clr.data.Cifar10, device: str, updates: int) -> floa
 
 
 def linear(data: clr.data.Cifar10, device: str, updates: int) -> dict[str, float]:
-    """Return the seconds of one, two and four times as many updates, start-up and evaluation apart."""
+    """Return the seconds of one, two and four times as many updates, without start and evaluation."""
     return {
         str(times * updates): round(
             statistics.median(
-                times * updates / run(data, device, times * updates, test_pictures=100)[0] for _ in "abc"
+                times * updates / run(data, device, times * updates, test_pictures=100)[0] for _ in range(REPEATS)
             ),
             2,
         )
@@ -85,7 +85,7 @@ def linear(data: clr.data.Cifar10, device: str, updates: int) -> dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--updates", type=int, default=50, help="of each timing; 40 times as many on CUDA")
+    parser.add_argument("--updates", type=int, default=50, help="per timing; 40 times as many on CUDA")
     options = parser.parse_args()
     device, on_cpu = options.device, torch.device(options.device).type == "cpu"
     updates = options.updates if on_cpu else 40 * options.updates
@@ -93,7 +93,7 @@ def main() -> None:
     data = clr.synthetic_cifar10(train=50_000, test=10_000)
     table: dict[str, Any] = {"runs at once": {}, "batch size": {}, "net": {}}
     for runs in (1, 2, 4, 8, 16):
-        if not on_cpu or runs <= max(2, cores):  # a run a core is all that the experiments ask for
+        if not on_cpu or runs <= max(2, cores):  # the experiments run one per core
             table["runs at once"][runs] = median(lambda n=runs: at_once(data, device, n, updates))
     for size in (25, 50, 100, 200, 400):
         few = max(10, updates * 100 // size)
@@ -118,14 +118,14 @@ def draw(table: dict[str, Any], machine_name: str, path: Path) -> None:
         if by == "net":
             ax.barh([name.removeprefix("Cifar10") for name in names], speeds)
             ax.invert_yaxis()
-            ax.set(xlabel="updates a second, one run", xlim=(0, None))
+            ax.set(xlabel="updates per second, one run", xlim=(0, None))
             continue
         if by == "batch size":
             speeds = [size * speed for size, speed in zip(names, speeds, strict=True)]
         ax.semilogx(names, speeds, "o-", base=2)
         ax.set(
             xlabel=by,
-            ylabel="pictures a second" if by == "batch size" else "updates a second",
+            ylabel="images per second" if by == "batch size" else "updates per second",
             ylim=(0, 1.1 * max(speeds)),
         )
         ax.set_xticks(names, map(str, names))

@@ -1,8 +1,8 @@
-"""What do the small things cost? A table of rates, a scheduler's step, the import, the start of a run.
+"""What do the small things cost: a table of rates, a scheduler's step, the import, the start of a run?
 
     python benchmarks/small_things.py
 
-Both sides of a ratio take turns; every number is a median, with the least and the most.
+Both sides of a ratio take turns. Every number is a median, with the least and the most.
 """
 
 import json
@@ -29,9 +29,9 @@ POLICIES = {
 
 
 def timed(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def summary(values: list[float], scale: float = 1.0) -> dict[str, float]:
@@ -40,15 +40,15 @@ def summary(values: list[float], scale: float = 1.0) -> dict[str, float]:
 
 
 def steps(make: Callable[[torch.optim.Optimizer], Any], count: int = 2000) -> float:
-    """Return the seconds of a scheduler's step, on an optimizer with two groups."""
+    """Return the seconds per step of a scheduler, on an optimizer with two groups."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": [w]} for w in weights], lr=0.001, momentum=0.9)
     scheduler = make(optimizer)
     optimizer.step()
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(count):
         scheduler.step()
-    return (time.perf_counter() - began) / count
+    return (time.perf_counter() - start) / count
 
 
 def step_ratio(repeats: int = 15) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def step_ratio(repeats: int = 15) -> dict[str, Any]:
 
 
 def fresh(code: str, repeats: int) -> list[float]:
-    """Return the seconds that some code says it took, each time in a new interpreter."""
+    """Return the seconds that some code takes, each time in a new interpreter."""
     command = [
         sys.executable,
         "-c",
-        f"import time; began = time.perf_counter()\n{code}\nprint(time.perf_counter() - began)",
+        f"import time; start = time.perf_counter()\n{code}\nprint(time.perf_counter() - start)",
     ]
     return [
         float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
@@ -85,7 +85,7 @@ import dataclasses, clr
 from clr import experiments
 from clr.training import train
 data = clr.synthetic_cifar10(train=50_000, test=100)
-began = time.perf_counter()  # the pictures are the stand-in's, whose making is no part of a run
+start = time.perf_counter()  # making the stand-in's images is no part of a run
 config = dataclasses.replace(experiments.EXPERIMENTS["headline"].arms["triangular"], iterations=1, test_pictures=1)
 train(config, data)
 """

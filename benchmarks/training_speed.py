@@ -1,11 +1,11 @@
-"""How fast do the experiments train? Against the usual loop, and against the machine's own matrix product.
+"""How fast do the experiments train? Compared with the usual loop and with a matrix product on the same machine.
 
     python benchmarks/training_speed.py [--device cuda] [--repeats 5]
 
-The usual loop: one run in one process; a DataLoader with two workers that normalises pictures one by one as torchvision
-does, torch.optim.SGD, torch's CyclicLR, the same net in torch's layout, as many threads as torch takes. Ours: one
-run a core (on CUDA ten in threads), each a `clr.training.train`. Start-up is left out of both. The matrix product: 2048
-x 2048 (8192 on CUDA), float32, on every core at once. All take turns; medians, and the range.
+The usual loop is one run in one process: a DataLoader with two workers that normalises images one by one, as
+torchvision does, torch.optim.SGD, torch's CyclicLR, the same net in torch's layout, torch's number of threads. Ours is
+`clr.training.train`, one run per core (ten in threads on CUDA). Neither time includes the start. The matrix product is
+2048 x 2048 (8192 on CUDA) in float32, on every core at once. All take turns; the table has medians and ranges.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FIRST = 20  # updates before the clock starts
 
 
 class Pictures(Dataset):
-    """Pictures as torchvision's CIFAR10 has them: bytes in memory, a PIL image each, transformed one by one."""
+    """Images as torchvision's CIFAR10 gives them: bytes in memory, made into PIL images and transformed one by one."""
 
     def __init__(self, data: clr.data.Cifar10) -> None:
         from torchvision import transforms
@@ -52,18 +52,18 @@ class Pictures(Dataset):
 
 
 def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
-    """Return the updates a second of the usual loop."""
+    """Return the updates per second of the usual loop."""
     model = nets.NETS[net]("torch").to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=0.004)
     scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.0025, 0.01, step_size_up=2000, cycle_momentum=False)
     loader = DataLoader(Pictures(data), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True)
-    k, began = 0, 0.0
+    k, start = 0, 0.0
     while True:
         for x, y in loader:
             if k == FIRST:
-                began = now(device)
+                start = now(device)
             if k == FIRST + updates:
-                return updates / (now(device) - began)
+                return updates / (now(device) - start)
             x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
@@ -73,7 +73,7 @@ def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
 
 
 def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
-    """Measure without TF32, as ours is, which torch would take for convolutions."""
+    """Measure without TF32, as ours is measured. torch uses TF32 for convolutions by default."""
     with machine.exact_float32():
         return measure(*arguments)
 
@@ -85,7 +85,7 @@ def now(device: str) -> float:
 
 
 def one_run(net: str, data: clr.data.Cifar10, seed: int, updates: int, device: str, tf32: bool) -> tuple[float, float]:
-    """Return when one run's second half began and ended; its one evaluation there is of 100 pictures."""
+    """Return when one run's second half started and ended. Its one evaluation there is of 100 images."""
     config = dataclasses.replace(
         experiments.EXPERIMENTS["headline"].arms["triangular"], net=net, seed=seed, iterations=2 * updates,
         evaluate_every=updates, test_pictures=100,
@@ -96,12 +96,12 @@ def one_run(net: str, data: clr.data.Cifar10, seed: int, updates: int, device: s
 
 
 def ours(net: str, data: clr.data.Cifar10, runs: int, updates: int, device: str, tf32: bool = False) -> float:
-    """Return the updates a second of so many runs together, from the first one's half time to the last one's end."""
+    """Return the updates per second of so many runs together, from the first one's half time to the last one's end."""
     calls = (joblib.delayed(one_run)(net, data, seed, updates, device, tf32) for seed in range(runs))
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
     with machine.exact_float32(tf32):
-        began, ended = zip(*joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls), strict=True)
-    return runs * updates / (max(ended) - min(began))
+        started, ended = zip(*joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls), strict=True)
+    return runs * updates / (max(ended) - min(started))
 
 
 def matrix_product(device: str, seconds: float = 1.0) -> float:
@@ -110,11 +110,11 @@ def matrix_product(device: str, seconds: float = 1.0) -> float:
     size = 2048 if device == "cpu" else 8192
     a, b = torch.randn(2, size, size, device=device).unbind()
     a @ b
-    count, began = 0, now(device)
-    while now(device) < began + seconds:
+    count, start = 0, now(device)
+    while now(device) < start + seconds:
         a @ b
         count += 1
-    return 2 * size**3 * count / (now(device) - began)
+    return 2 * size**3 * count / (now(device) - start)
 
 
 def everywhere(cores: int, device: str) -> float:
@@ -124,7 +124,7 @@ def everywhere(cores: int, device: str) -> float:
 
 
 def flop(net: str) -> int:
-    """Return the floating-point operations of one update of 100 pictures, convolutions and products alone."""
+    """Return the floating-point operations of one update of 100 images, convolutions and products alone."""
     model = nets.NETS[net]()
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(torch.randn(100, 3, 32, 32)), torch.zeros(100, dtype=torch.int64)).backward()
@@ -135,23 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--updates", type=int, default=100, help="of each timing; ours are ten times as many on CUDA")
+    parser.add_argument("--updates", type=int, default=100, help="per timing; ours are twenty times as many on CUDA")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     data = clr.synthetic_cifar10(train=50_000, test=100)
-    on_cpu = torch.device(options.device).type == "cpu"
     rows = []
     for net in ("Cifar10Quick", "Cifar10Full"):
-        kinds = {
-            "usual loop": lambda net=net: in_float32(usual, net, data, options.updates, options.device),
-            "ours": lambda net=net: ours(
-                net, data, cores if on_cpu else 10, options.updates * (1 if on_cpu else 20), options.device
-            ),
-            "matrix product": lambda: everywhere(cores, options.device),
-        }
-        if not on_cpu:
-            kinds["ours, one run"] = lambda net=net: ours(net, data, 1, options.updates * 20, options.device)
-            kinds["ours, TF32"] = lambda net=net: ours(net, data, 10, options.updates * 20, options.device, True)
+        kinds = measures(net, data, options, cores)
         measured: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(options.repeats):
             for kind, measure in kinds.items():
@@ -159,10 +149,27 @@ def main() -> None:
         rows.append(row(net, measured, options))
         print(json.dumps(rows[-1], indent=1), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
-    (RESULTS / f"training_speed_{torch.device(options.device).type}.json").write_text(
-        json.dumps(record, indent=1) + "\n"
-    )
+    with machine.exact_float32():
+        record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
+    path = RESULTS / f"training_speed_{torch.device(options.device).type}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def measures(
+    net: str, data: clr.data.Cifar10, options: argparse.Namespace, cores: int
+) -> dict[str, Callable[[], float]]:
+    """Return what is measured, by its name in the table."""
+    device, updates = options.device, options.updates
+    kinds = {
+        "usual loop": lambda: in_float32(usual, net, data, updates, device),
+        "ours": lambda: ours(net, data, cores, updates, device),
+        "matrix product": lambda: everywhere(cores, device),
+    }
+    if torch.device(device).type != "cpu":
+        kinds["ours"] = lambda: ours(net, data, 10, 20 * updates, device)
+        kinds["ours, one run"] = lambda: ours(net, data, 1, 20 * updates, device)
+        kinds["ours, TF32"] = lambda: ours(net, data, 10, 20 * updates, device, True)
+    return kinds
 
 
 def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:

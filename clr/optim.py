@@ -1,8 +1,8 @@
-"""Stochastic gradient descent as Caffe and the paper have it: the learning rate inside the velocity.
+"""Stochastic gradient descent as in Caffe and the paper: the learning rate inside the velocity.
 
-Caffe adds rate * gradient to the velocity; torch.optim.SGD multiplies the whole velocity by the rate of the
-moment. The two agree while the rate stands still, which a cyclical one never does.
-`SOLVERS` has Caffe's other solvers too, which torch's own optimizers are, and torch's SGD to compare with.
+Caffe adds rate * gradient to the velocity. torch.optim.SGD multiplies the whole velocity by the current rate. The two
+agree while the rate is constant, and a cyclical one never is.
+`SOLVERS` also holds Caffe's other solvers, which are torch's own optimizers, and torch's SGD for comparison.
 Source: BVLC/caffe, src/caffe/solvers/{sgd,nesterov,adam,rmsprop,adagrad,adadelta}_solver.cpp.
 """
 
@@ -23,18 +23,22 @@ class CaffeSGD(Optimizer):
     """Momentum SGD with velocity V <- momentum * V + lr * (gradient + weight_decay * W), then W <- W - V.
 
     With `nesterov`, W <- W - ((1 + momentum) * V_new - momentum * V_old), as Caffe's Nesterov solver.
-    A group's "lr_mult" is not read here: whoever sets the rates (`PolicyLR`, the training loop) applies it.
+    A group's "lr_mult" is not read here. `PolicyLR` and the training loop, which set the rates, apply it.
 
     Args:
         params: parameters or groups, as for any torch optimizer.
-        lr: learning rate, >= 0; a 0-dim tensor is used as it stands.
+        lr: learning rate, >= 0. A 0-dim tensor is kept, so filling it sets the rate.
         momentum: in [0, 1).
         weight_decay: L2 coefficient, >= 0.
+        nesterov: use Caffe's Nesterov update.
+
+    Raises:
+        ValueError, TypeError: an option is out of range or no number; the message names it.
 
     >>> w = torch.nn.Parameter(torch.zeros(1))
     >>> sgd = CaffeSGD([w], lr=1.0, momentum=0.5)
     >>> w.grad = torch.ones(1)
-    >>> for lr in (1.0, 0.0):  # at rate 0 the velocity still carries the weight on; torch.optim.SGD would stop
+    >>> for lr in (1.0, 0.0):  # at rate 0 the velocity still moves the weight; torch.optim.SGD would stop
     ...     sgd.param_groups[0]["lr"] = lr
     ...     sgd.step()
     >>> w.item()
@@ -53,7 +57,7 @@ class CaffeSGD(Optimizer):
         super().__init__(params, options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, its options checked; those that it leaves out are the optimizer's."""
+        """Add a group and check its options. A missing option is the optimizer's."""
         for name, default in self.defaults.items():
             _checks.RULES[name](name, param_group.get(name, default))
         super().add_param_group(param_group)
@@ -65,19 +69,19 @@ class CaffeSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for (momentum, weight_decay, nesterov), lr, weights in self._alike():
+        for (momentum, weight_decay, nesterov), lr, weights in self._fused_groups():
             self._update(weights, lr, momentum, weight_decay, nesterov)
         return loss
 
-    def _alike(self) -> list[tuple[tuple[float, float, bool], float | Tensor, list[Tensor]]]:
-        """Return the weights that have a gradient, those with the same options and rate together."""
-        alike: dict[Any, tuple[Any, Any, list[Tensor]]] = {}
+    def _fused_groups(self) -> list[tuple[tuple[float, float, bool], float | Tensor, list[Tensor]]]:
+        """Return the weights that have a gradient, by equal options and rate: fewer kernels than group by group."""
+        fused: dict[Any, tuple[Any, Any, list[Tensor]]] = {}
         for group in self.param_groups:
             lr, options = group["lr"], (group["momentum"], group["weight_decay"], group["nesterov"])
             same = id(lr) if torch.is_tensor(lr) else lr
-            weights = alike.setdefault((options, same), (options, lr, []))[2]
+            weights = fused.setdefault((options, same), (options, lr, []))[2]
             weights += [w for w in group["params"] if w.grad is not None]
-        return [found for found in alike.values() if found[2]]
+        return [found for found in fused.values() if found[2]]
 
     def _update(
         self, weights: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float, nesterov: bool
@@ -98,8 +102,8 @@ class CaffeSGD(Optimizer):
         return state["velocity"]
 
 
-# By name, each called with (groups, lr, momentum). The constants are the defaults of caffe.proto, AdaDelta's eps that
-# of Caffe's own example; its decay is Caffe's `momentum`.
+# By name, each called with (groups, lr, momentum). The constants are the defaults of caffe.proto. AdaDelta's eps is
+# that of Caffe's own example, its decay Caffe's `momentum`.
 SOLVERS: dict[str, Callable[..., Optimizer]] = {
     "CaffeSGD": CaffeSGD,
     "Nesterov": partial(CaffeSGD, nesterov=True),

@@ -18,13 +18,13 @@ __all__ = ["RunConfig", "require_same_run", "run_spec"]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides a run's numbers, but for the data. Defaults are those of Caffe's cifar10 solvers.
+    """Everything except the data that decides a run's numbers. Defaults are those of Caffe's cifar10 solvers.
 
-    net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates, in all.
+    net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates in all.
     pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
     init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
-    mults: the prototxt's multipliers of rate and decay, blob by blob.  weight_decay: None for the solver's own.
-    reshuffle: a new order every epoch; otherwise one order a seed, as Caffe reads its database.
+    mults: use the prototxt's multipliers of rate and decay.  weight_decay: None for the solver's own.
+    reshuffle: a new order every epoch; otherwise one order per seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
 
     A new field's default is what the code did before: a result or checkpoint stored without the field stays valid.

@@ -1,4 +1,4 @@
-"""The machine that a run is made on: how to make it keep its memory, and what to note of it beside a result."""
+"""The machine that a run is made on: its memory, threads, device and float32, and the record of them."""
 
 import ctypes
 import os
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["exact_float32", "keep_freed_memory", "on", "pinned", "provenance"]
+__all__ = ["cpu_threads", "exact_float32", "keep_freed_memory", "on_device", "provenance"]
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed for the next update, not to hand it back to the system page by page.
+    """Make glibc keep freed memory for the next update; it would return it to the system, page by page.
 
-    The temporaries of one update are larger than glibc's thresholds; faulting them in anew every time costs up to
-    half the speed. Returns whether there was a glibc to tell.
+    The temporaries of one update are larger than glibc's thresholds. Faulting them in anew each time costs up to
+    half the speed. Returns whether the settings took: False without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -34,8 +34,8 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def pinned(threads: int) -> Iterator[None]:
-    """Compute on so many CPU threads."""
+def cpu_threads(threads: int) -> Iterator[None]:
+    """Compute on so many CPU threads; afterwards on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -45,33 +45,36 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 _lock = threading.Lock()
-_asked: list[bool] = []  # the tf32 of every `exact_float32` that is open, in all threads
-_found: list[tuple[bool, ...]] = []  # the flags before the first of them
+_open: list[bool] = []  # the tf32 of every `exact_float32` that is open, in all threads
+_saved_flags: list[tuple[bool, ...]] = []  # the flags before the first of them
 
 
 @contextmanager
 def exact_float32(tf32: bool = False) -> Iterator[None]:
-    """Let CUDA multiply in float32 as it is, not in TF32, and by algorithms that give the same bits again.
+    """Make CUDA multiply in exact float32, not in TF32, and by algorithms that repeat their bits.
 
-    The flags are the process's, so whatever runs in threads at one time must ask for the same; the last to end puts
-    them back.
+    The flags belong to the process, so all runs in its threads must ask for the same. The last to end restores them.
+
+    Raises:
+        ValueError: another thread computes with the other setting.
     """
     with _lock:
-        if (not tf32) in _asked:
+        if (not tf32) in _open:
             raise ValueError(f"tf32 must be {not tf32}, as in the runs that go on in this process, got {tf32}")
-        if not _asked:
-            _found.append(_swapped((tf32, True, False, tf32)))
-        _asked.append(tf32)
+        if not _open:
+            _saved_flags.append(_swap_flags((tf32, True, False, tf32)))
+        _open.append(tf32)
     try:
         yield
     finally:
         with _lock:
-            _asked.pop()
-            if not _asked:
-                _swapped(_found.pop())
+            _open.pop()
+            if not _open:
+                _swap_flags(_saved_flags.pop())
 
 
-def _swapped(flags: tuple[bool, ...]) -> tuple[bool, ...]:
+def _swap_flags(flags: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Set the flags; return what they were."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
     cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = flags
@@ -79,8 +82,8 @@ def _swapped(flags: tuple[bool, ...]) -> tuple[bool, ...]:
 
 
 @contextmanager
-def on(device: str, tf32: bool = False) -> Iterator[None]:
-    """Compute on a device; on CUDA on the thread's own stream, so that runs in other threads go side by side."""
+def on_device(device: str, tf32: bool = False) -> Iterator[None]:
+    """Compute on a device; on CUDA on the thread's own stream, so that threads compute side by side."""
     if torch.device(device).type != "cuda":
         yield
         return
@@ -93,7 +96,7 @@ _own = threading.local()
 
 
 def _stream(device: str) -> torch.cuda.Stream:
-    """Return this thread's stream: torch hands out the same 32 in turn, so that a new one may be another's."""
+    """Return this thread's stream. torch hands out the same 32 in turn, so a new one may be another thread's."""
     streams = vars(_own)
     if device not in streams:
         streams[device] = torch.cuda.Stream(device)
@@ -101,7 +104,7 @@ def _stream(device: str) -> torch.cuda.Stream:
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:
-    """Return what a run was made with: recorded beside its result, never compared."""
+    """Return the hardware and versions that a run was made with: recorded beside its result, never compared."""
     cuda = torch.device(device).type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
@@ -126,7 +129,7 @@ def _processor() -> str:
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of this code, with "+" after it where files differ from it; None outside a checkout."""
+    """Return the commit of this code, followed by "+" where files differ from it; None outside a checkout."""
     try:
         here = Path(__file__).parents[1]  # the package's folder: a change anywhere in it counts
         tracked = ["git", "ls-files", "--error-unmatch", "__init__.py"]  # not where it was only installed

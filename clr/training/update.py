@@ -1,8 +1,8 @@
-"""The batches of a run and its update, all on the device: between evaluations nothing leaves it or comes to it.
+"""The batches of a run and its update, all on the device: between evaluations nothing is copied to it or from it.
 
-The data set lies on the device as bytes. The images of a batch, its learning rate and the place of its loss are looked
-up by a counter on the device. So on CUDA the update can be captured once, as a graph, and from then on replayed;
-elsewhere the same code runs as it stands.
+The data set lies on the device as bytes. A counter on the device selects the images of a batch, its learning rate and
+the place of its loss. So on CUDA the update can be captured once, as a graph, and then replayed. Elsewhere the same
+code runs directly.
 """
 
 import threading
@@ -22,14 +22,20 @@ __all__ = ["Batches", "Update"]
 
 
 class Batches:
-    """A data set on the device as bytes: batch k is a gather, made into float pictures on the way.
+    """A data set on the device, as bytes. A batch is selected by index and then made into float images.
 
-    A training batch depends on (seed, k) alone. Pictures come out float32, (batch, 3, 32, 32), channels last.
+    A training batch depends on (seed, k) alone. Images are float32, (batch, 3, 32, 32), channels last; labels are
+    int64, (batch,).
 
     Args:
+        device: a torch device.
+        size: images per training batch.
         pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
-        reshuffle: a new order every epoch; otherwise that of the first is kept.
-        test_pictures: how many, evenly spread, as an image folder has them class by class; None for all.
+        reshuffle: a new order every epoch; otherwise every epoch has the order of the first.
+        test_pictures: how many, evenly spread, because an image folder is sorted by class; None for all.
+
+    Raises:
+        ValueError: a batch is larger than the training set.
     """
 
     def __init__(
@@ -38,48 +44,46 @@ class Batches:
         if size > len(data.train):
             raise ValueError(f"batch_size must be at most the {len(data.train)} training pictures, got {size}")
         self.device, self.size, self.seed, self.pixels, self.reshuffle = device, size, seed, pixels, reshuffle
-        self.train_set = _resident(data.train, device)
-        count = min(test_pictures or len(data.test), len(data.test))
-        spread = torch.arange(count) * len(data.test) // count
-        self.test_set = _resident(Split(data.test.images[spread], data.test.labels[spread]), device)
+        self.train_set = _to_device_nhwc(data.train, device)
+        self.test_set = _to_device_nhwc(_spread(data.test, test_pictures), device)
         mean = data.mean_image if pixels == "caffe" else data.channel_means.view(3, 1, 1)
         self.mean = mean.permute(1, 2, 0).contiguous().to(device)
-        self.epoch, self.order = -1, torch.zeros(len(data.train), dtype=torch.int64, device=device)
-        self.places = torch.arange(size, device=device)
+        self.epoch, self.permutation = -1, torch.zeros(len(data.train), dtype=torch.int64, device=device)
+        self.offsets = torch.arange(size, device=device)
 
     def __call__(self, k: int) -> tuple[Tensor, Tensor]:
-        """Return the pictures and labels of batch k."""
-        self.turn(k)
-        return self.gather(torch.tensor([k], device=self.device))
+        """Return the images and labels of batch k."""
+        self.set_epoch_of(k)
+        return self.get_batch(torch.tensor([k], device=self.device))
 
-    def turn(self, k: int) -> None:
-        """Put the order of batch k's epoch on the device, if it is not there."""
-        epoch = k // (len(self.order) // self.size) if self.reshuffle else 0
+    def set_epoch_of(self, k: int) -> None:
+        """Copy the order of batch k's epoch to the device, unless it is there."""
+        epoch = k // (len(self.permutation) // self.size) if self.reshuffle else 0
         if epoch != self.epoch:
-            order = np.random.RandomState([self.seed, epoch]).permutation(len(self.order))
-            self.order.copy_(torch.from_numpy(order))
+            order = np.random.RandomState([self.seed, epoch]).permutation(len(self.permutation))
+            self.permutation.copy_(torch.from_numpy(order))
             self.epoch = epoch
 
-    def gather(self, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Return batch k, a tensor of one element on the device, of the epoch that is there."""
-        first = k % (len(self.order) // self.size) * self.size
-        index = self.order.index_select(0, first + self.places)
+    def get_batch(self, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return batch k of the present epoch; k is a tensor of one element on the device."""
+        first = k % (len(self.permutation) // self.size) * self.size
+        index = self.permutation.index_select(0, first + self.offsets)
         images, labels = (tensor.index_select(0, index) for tensor in self.train_set)
-        return self._pictures(images), labels
+        return self._normalize(images), labels
 
-    def _pictures(self, images: Tensor) -> Tensor:
-        pictures = images.float().sub_(self.mean)
+    def _normalize(self, images: Tensor) -> Tensor:  # uint8, (N, 32, 32, 3)
+        floats = images.float().sub_(self.mean)
         if self.pixels == "unit":
-            pictures.mul_(1 / 255)
-        return pictures.permute(0, 3, 1, 2)
+            floats.mul_(1 / 255)
+        return floats.permute(0, 3, 1, 2)  # (N, 3, 32, 32)
 
     @torch.no_grad()
-    def test(self, net: nn.Module, size: int = 250) -> dict[str, float]:
-        """Return the mean loss and the accuracy on the test pictures."""
+    def evaluate(self, net: nn.Module, size: int = 250) -> dict[str, float]:
+        """Return the mean loss and the accuracy on the test images, `size` of them at a time."""
         net.eval()
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
         for images, labels in zip(*(tensor.split(size) for tensor in self.test_set), strict=True):
-            scores = net(self._pictures(images))
+            scores = net(self._normalize(images))
             loss += F.cross_entropy(scores, labels, reduction="sum")
             right += (scores.argmax(1) == labels).sum()
         net.train()
@@ -87,81 +91,95 @@ class Batches:
         return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
 
 
-def _resident(split: Split, device: str) -> tuple[Tensor, Tensor]:
+def _spread(split: Split, count: int | None) -> Split:
+    """Return so many images of a split, evenly spread; None for all."""
+    total = len(split)
+    index = torch.arange(min(count or total, total)) * total // min(count or total, total)
+    return Split(split.images[index], split.labels[index])
+
+
+def _to_device_nhwc(split: Split, device: str) -> tuple[Tensor, Tensor]:
     return split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device)  # (N, 32, 32, 3)
 
 
 class Update:
-    """Update k of a net, called with k and its rate for k = start, start + 1, and so on.
+    """Make the updates of a run, one per call: k = start, start + 1, and so on.
 
     Args:
-        optimizer: its groups have "lr_mult". With CaffeSGD the rate stays on the device; torch's optimizers are given
-            it from the host, and are not captured.
+        optimizer: its groups have "lr_mult". With CaffeSGD the rate stays on the device. torch's optimizers take it
+            from the host, and their updates are not captured.
         rates: the rate of every update.
-        every: updates between evaluations; as many losses are kept.
+        start: the first update.
+        every: updates between evaluations; so many losses are kept.
     """
 
     WARM_UP = 3  # updates before the capture, in which cuDNN and the allocator settle
-    capturing = threading.Lock()  # one thread at a time
+    capture_lock = threading.Lock()  # one thread at a time
 
     def __init__(
         self, net: nn.Module, optimizer: Optimizer, batches: Batches, rates: Sequence[float], start: int, every: int
     ) -> None:
         device = batches.device
         self.net, self.optimizer, self.batches, self.every = net, optimizer, batches, min(every, len(rates))
-        self.made, self.k = start, torch.tensor([start], device=device)
-        self.rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self.updates_done, self.k = start, torch.tensor([start], device=device)
+        self.host_rates, self.rates = rates, torch.tensor(rates, dtype=torch.float32, device=device)
         self.losses = torch.zeros(self.every, device=device)
-        self.on_device = isinstance(optimizer, CaffeSGD)
+        self.rate_on_device = isinstance(optimizer, CaffeSGD)
         self.lr = {group["lr_mult"]: torch.zeros((), device=device) for group in optimizer.param_groups}
-        if self.on_device:
+        if self.rate_on_device:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr[group["lr_mult"]]
-        self.settled, self.captures = start + self.WARM_UP, self.on_device and self.k.is_cuda
+        self.warmup_end, self.use_graph = start + self.WARM_UP, self.rate_on_device and self.k.is_cuda
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, k: int, rate: float) -> None:
+    def __call__(self, k: int) -> None:
         """Make update k."""
-        self.batches.turn(k)
-        if not self.on_device:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["lr_mult"]
-        if self.graph is None and self.captures and k >= self.settled:
-            self._capture()
+        self.batches.set_epoch_of(k)
+        if not self.rate_on_device:
+            self._set_host_lr(k)
+        self._capture_if_due(k)
         if self.graph is not None:
             self.graph.replay()
         else:
-            first_on_cuda = self.k.is_cuda and k < self.settled  # sets libraries up, which no capture beside it bears
-            with self.capturing if first_on_cuda else nullcontext():
-                self._make()
-        self.made = k + 1
+            first_on_cuda = self.k.is_cuda and k < self.warmup_end  # sets libraries up, which disturbs a capture
+            with self.capture_lock if first_on_cuda else nullcontext():
+                self._eager_update()
+        self.updates_done = k + 1
 
     def release(self) -> None:
-        """Let go of the graph; not while another thread captures one."""
-        with self.capturing:
+        """Free the graph; not while another thread captures one."""
+        with self.capture_lock:
             self.graph = None
 
     def train_loss(self) -> float:
         """Return the mean loss of the updates since the last evaluation."""
-        return self.losses[: (self.made - 1) % self.every + 1].cpu().double().mean().item()
+        return self.losses[: (self.updates_done - 1) % self.every + 1].cpu().double().mean().item()
 
-    def _make(self) -> None:
+    def _set_host_lr(self, k: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.host_rates[k] * group["lr_mult"]
+
+    def _eager_update(self) -> None:
         rate = self.rates.index_select(0, self.k).squeeze()
         for multiplier, lr in self.lr.items():
             lr.copy_(rate * multiplier)
-        pictures, labels = self.batches.gather(self.k)
-        loss = F.cross_entropy(self.net(pictures), labels)
+        images, labels = self.batches.get_batch(self.k)
+        loss = F.cross_entropy(self.net(images), labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.losses.index_copy_(0, self.k % self.every, loss.detach().view(1))
         self.k.add_(1)
 
+    def _capture_if_due(self, k: int) -> None:
+        if self.use_graph and self.graph is None and k >= self.warmup_end:
+            self._capture()
+
     def _capture(self) -> None:
-        """Record the update's kernels, without running them. The gradients that it makes stay the graph's own."""
+        """Record the update's kernels without running them. The gradients made here belong to the graph."""
         self.optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
-        with self.capturing, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            self._make()
+        with self.capture_lock, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            self._eager_update()
         self.graph = graph

@@ -12,7 +12,7 @@ import time
 
 from clr import __main__, data, experiments, training
 
-training.run.CHECKPOINT_SECONDS = 0.0
+training.checkpoint.SECONDS = 0.0
 data.synthetic_cifar10.__defaults__ = (300, 100, 0)
 
 

@@ -22,6 +22,7 @@ from clr.__main__ import main
 from clr.experiments import catalogue
 from clr.results import ResultError
 from clr.training import run_spec
+from clr.training.checkpoint import Checkpoint
 
 KILLS = int(os.environ.get("CLR_KILLS", 5))
 COMMAND = "run range-test --scale tiny --n-jobs 1 --seeds 3"
@@ -198,7 +199,7 @@ def trial(monkeypatch):
         experiments.EXPERIMENTS, "trial", catalogue.Experiment("trial", "Faults?", arms, keep_weights=True)
     )
     monkeypatch.setitem(experiments.SCALES, "full", experiments.Scale(1, 1, 2, 20))
-    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", float("inf"))  # however slow the machine is
+    monkeypatch.setattr(training.checkpoint, "SECONDS", float("inf"))  # however slow the machine is
 
 
 @pytest.mark.parametrize(("rows", "limit", "name"), [(1, 100, "seed-0.json"), (100, 1000, "seed-0.csv")])
@@ -218,7 +219,7 @@ def test_a_file_that_may_not_grow_is_named_and_the_old_result_stays(tmp_path, ro
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named_and_the_last_one_stays(monkeypatch, small, tmp_path):
-    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.checkpoint, "SECONDS", 0.0)
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
     path, soft_hard = tmp_path / "run.checkpoint", resource.getrlimit(resource.RLIMIT_FSIZE)
     whole, seen = training.train(config, small), []
@@ -286,15 +287,9 @@ def home(monkeypatch, tmp_path):
         if seed < 2:
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
         else:
-            training.run._save_checkpoint(
-                folder / arm / f".seed-{seed}.checkpoint",
-                run,
-                [ROW],
-                1.0,
-                {},
-                net,
-                training.run._optimizer(config, net),
-            )
+            checkpoint = Checkpoint(folder / arm / f".seed-{seed}.checkpoint", run, {})
+            checkpoint.rows = [ROW]
+            checkpoint.save(net, training.run._optimizer(config, net))
     return folder / "quick-unit"
 
 
@@ -372,7 +367,9 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused_or_the_same(home):
         path.write_bytes(content)
         flipped(path, random.randrange(len(content)))
         try:
-            assert training.run._resume(path, run, net, training.run._optimizer(config, net)) == ([ROW], 1.0, {})
+            checkpoint = Checkpoint(path, run, {})
+            checkpoint.load(net, training.run._optimizer(config, net))
+            assert checkpoint.rows == [ROW]
             assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
         except ResultError as error:
             refused.append(str(error))

@@ -1,4 +1,4 @@
-"""Training: the loop, what a run is made of, and that an interrupted run ends as an undisturbed one."""
+"""Training: the loop and its batches, against a plain loop written with torch alone."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clr import results, training
+from clr import training
 from clr.data import Cifar10, Split
 from clr.nets import Cifar10Quick
 from clr.policies import Fixed, Stages, Triangular
@@ -79,92 +79,6 @@ def test_a_run_neither_uses_nor_moves_the_global_random_state(small):
     assert_same(first, train(CONFIG, small))
 
 
-class Stop(Exception):
-    pass
-
-
-@pytest.mark.parametrize("net", ["Cifar10Quick", "Cifar10FullSigmoidBN"])
-@pytest.mark.parametrize("after", [3, 6])
-def test_interrupted_run_goes_on_bit_for_bit(small, tmp_path, monkeypatch, net, after):
-    config = changed(net=net, mults=True, weight_decay=None)
-    whole = train(config, small)
-    clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
-    monkeypatch.setattr(training.run.time, "perf_counter", lambda: next(clock))
-    saved = []
-    checkpoint = tmp_path / "run.checkpoint"
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training.run, "_save_checkpoint", saving(training.run._save_checkpoint, saved, after))
-        train(config, small, checkpoint=checkpoint)
-    assert saved[-1] == after
-    resumed = []
-    assert_same(train(config, small, checkpoint=checkpoint, progress=resumed.append), whole)
-    assert resumed[0] == after
-
-
-def saving(save, saved, after):
-    def save_then_stop(path, run, rows, *rest):
-        save(path, run, rows, *rest)
-        saved.append(rows[-1]["iteration"])
-        if saved[-1] >= after:
-            raise Stop
-
-    return save_then_stop
-
-
-def test_resume_restores_the_memory_format(small, tmp_path):
-    net = training.run._net(CONFIG, "cpu")
-    optimizer = training.run._optimizer(CONFIG, net)
-    net(torch.zeros(2, 3, 32, 32)).sum().backward()
-    optimizer.step()
-    spec = training.run_spec(CONFIG, small)
-    training.run._save_checkpoint(tmp_path / "c", spec, [{"iteration": 1}], 0.0, {}, net, optimizer)
-    again = training.run._net(CONFIG, "cpu")
-    optimizer_again = training.run._optimizer(CONFIG, again)
-    training.run._resume(tmp_path / "c", spec, again, optimizer_again)
-    for old, new in zip(net.parameters(), again.parameters(), strict=True):
-        assert old.stride() == new.stride()
-        assert optimizer.state[old]["velocity"].stride() == optimizer_again.state[new]["velocity"].stride()
-
-
-def test_a_run_that_went_on_elsewhere_says_where_it_was_begun(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.run, "CHECKPOINT_SECONDS", 0.0)
-    checkpoint = tmp_path / "run.checkpoint"
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(training.run, "_save_checkpoint", saving(training.run._save_checkpoint, [], 3))
-        patch.setattr(training.run.machine, "_commit", lambda: "an older commit")
-        train(CONFIG, small, checkpoint=checkpoint)
-    made = train(CONFIG, small, checkpoint=checkpoint).provenance
-    assert made["begun"] == {"commit": "an older commit"} and made["commit"] != "an older commit"
-    assert "begun" not in train(CONFIG, small).provenance
-
-
-def test_checkpoint_of_another_run_is_refused(small, tmp_path):
-    net = training.run._net(CONFIG, "cpu")
-    run = training.run_spec(CONFIG, small)
-    optimizer = training.run._optimizer(CONFIG, net)
-    training.run._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
-    with pytest.raises(ValueError, match=r"c holds another run: config.momentum is 0.9, asked for 0.5; delete it"):
-        train(changed(momentum=0.5), small, checkpoint=tmp_path / "c")
-
-
-def test_damaged_checkpoint_is_said(small, tmp_path):
-    (tmp_path / "c").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="c is damaged .* delete it to begin anew"):
-        train(CONFIG, small, checkpoint=tmp_path / "c")
-
-
-@pytest.mark.parametrize("lost", ["begun", "rows", "net"])
-def test_a_checkpoint_without_a_part_is_said(small, tmp_path, monkeypatch, lost):
-    net = training.run._net(CONFIG, "cpu")
-    run, optimizer = training.run_spec(CONFIG, small), training.run._optimizer(CONFIG, net)
-    save = torch.save
-    partly = lambda state, file: save({name: part for name, part in state.items() if name != lost}, file)  # noqa: E731
-    monkeypatch.setattr(torch, "save", partly)
-    training.run._save_checkpoint(tmp_path / "c", run, [{"iteration": 3}], 0.0, {}, net, optimizer)
-    with pytest.raises(results.ResultError, match=f"c is damaged .'{lost}'.; delete it to begin anew"):
-        train(CONFIG, small, checkpoint=tmp_path / "c")
-
-
 def test_thread_count_is_put_back(small):
     before = torch.get_num_threads()
     train(CONFIG, small, threads=before + 1)
@@ -202,7 +116,7 @@ def test_batches_cover_every_picture_once_an_epoch(small):
         for epoch in range(2):
             for k in range(50):
                 batches(50 * epoch + k)
-                epochs.append(batches.order[20 * k : 20 * k + 20].clone())
+                epochs.append(batches.permutation[20 * k : 20 * k + 20].clone())
         first, second = torch.cat(epochs[:50]), torch.cat(epochs[50:])
         assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(1000))
         assert torch.equal(first, second) is not reshuffle
@@ -210,7 +124,7 @@ def test_batches_cover_every_picture_once_an_epoch(small):
 
 def test_the_two_input_conventions(small):
     unit, caffe = (training.run._batches(changed(pixels=pixels), small, "cpu") for pixels in ("unit", "caffe"))
-    (pictures, labels), order = unit(3), unit.order[60:80]
+    (pictures, labels), order = unit(3), unit.permutation[60:80]
     raw = small.train.images[order].double()
     means = small.train.images.double().mean((0, 2, 3)).view(3, 1, 1)
     assert torch.allclose(pictures.double(), raw / 255 - means / 255, atol=1e-6)
@@ -232,7 +146,7 @@ def test_every_class_is_among_the_test_pictures_of_a_data_set_in_order_of_class(
 def test_evaluation_does_not_depend_on_its_batch_size(small):
     batches = training.run._batches(changed(test_pictures=None), small, "cpu")
     net = Cifar10Quick("torch", torch.Generator().manual_seed(0))
-    seen = [batches.test(net, size) for size in (500, 64, 7)]
+    seen = [batches.evaluate(net, size) for size in (500, 64, 7)]
     assert len({result["test_accuracy"] for result in seen}) == 1
     assert [result["test_loss"] for result in seen] == pytest.approx([seen[0]["test_loss"]] * 3, rel=1e-6)
     assert net.training

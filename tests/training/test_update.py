@@ -62,13 +62,13 @@ class Graph(TorchDispatchMode):
 
 
 def capture(update):
-    """Record the update as `Update._capture` does; as it makes it, too, put back what it has changed."""
+    """Record the update as `Update._capture` does. This also makes it, so put back what it changed."""
     update.optimizer.zero_grad()
     velocities = [state["velocity"] for state in update.optimizer.state.values()]
     changing = [*update.net.state_dict().values(), *velocities, *update.lr.values(), update.losses, update.k]
     before = [tensor.detach().clone() for tensor in changing]
     with Graph() as update.graph:
-        update._make()
+        update._eager_update()
     with torch.no_grad():
         for tensor, value in zip(changing, before, strict=True):
             tensor.copy_(value)
@@ -83,11 +83,11 @@ def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypat
 
     def start(update, *arguments):
         build(update, *arguments)
-        update.captures = True
+        update.use_graph = True
 
     def captured(update):
         capture(update)
-        made.append((update.made, update.graph))
+        made.append((update.updates_done, update.graph))
 
     monkeypatch.setattr(Update, "__init__", start)
     monkeypatch.setattr(Update, "_capture", captured)
@@ -96,14 +96,14 @@ def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypat
     assert (after, graph.replays) == (3, 9)
 
 
-def test_torchs_optimizers_are_given_the_rate_by_the_host(small):
+def test_torchs_optimizers_take_the_rate_from_the_host(small):
     config = changed(optimizer="Adam", iterations=4, evaluate_every=2, batch_size=20)
     net = training.run._net(config, "cpu")
     optimizer = training.run._optimizer(config, net)
     update = Update(net, optimizer, training.run._batches(config, small, "cpu"), [0.1, 0.2], 0, 2)
-    update(0, 0.1)
+    update(0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1 * g["lr_mult"] for g in optimizer.param_groups]
-    assert not update.on_device
+    assert not update.rate_on_device
 
 
 @on_cuda
@@ -141,8 +141,7 @@ def test_runs_side_by_side_in_threads_have_the_bits_of_runs_alone():
 def test_resumed_run_on_cuda_has_the_bits_of_an_undisturbed_one(small, tmp_path, monkeypatch):
     config = changed(batch_size=50, evaluate_every=8)
     whole = train(config, small, device="cuda")
-    clock = iter(range(0, 10**6, 60))  # every evaluation is due for a checkpoint
-    monkeypatch.setattr(training.run.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(training.checkpoint, "SECONDS", 0.0)
     stopped = []
 
     def stop(iteration):
