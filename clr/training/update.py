@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from clr.data import Cifar10, Split
 from clr.optim import CaffeSGD
+from clr.schedulers import set_lr
 
 __all__ = ["Batches", "Update"]
 
@@ -125,7 +126,7 @@ class Update:
         self.batches.turn(k)
         if not self.on_device:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["lr_mult"]
+                set_lr(group, rate * group["lr_mult"])
         if self.graph is None and self.captures and k >= self.settled:
             self._capture()
         if self.graph is not None:
