@@ -1,12 +1,12 @@
-"""Any policy on any torch optimizer.
+"""Any policy on any torch optimizer, and the one rule for the rates of an optimizer's groups.
 
-torch's CyclicLR changes the momentum unasked, overflows after 1,024 cycles of "triangular2", lets only the amplitude
-decline in "exp_range", and resumes at another rate than it stopped with; this scheduler only asks its policy.
-It computes no rate of its own: the formulas are in `clr.policies`.
+torch's CyclicLR changes the momentum by default, overflows after 1,024 cycles of "triangular2", shrinks only the
+amplitude in "exp_range", and resumes at a different rate than it stopped with. `PolicyLR` only asks its policy. It
+computes no rate of its own: the formulas are in `clr.policies`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -18,24 +18,82 @@ from clr import _checks
 __all__ = ["PolicyLR"]
 
 
-class PolicyLR(LRScheduler):
-    """Set an optimizer's learning rate by a policy: update k is made with exactly policy(k), k = 0, 1, ...
+def lr_multipliers(optimizer: Optimizer) -> tuple[float, ...]:
+    """Return each group's multiple of the rate, by the one rule that the range test and `PolicyLR` share.
 
-    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its "lr_mult", where it has one; a
-    rate that is a tensor is filled in place. A group added later has the rate that it came with until the next step
-    (if that is a tensor, one of its own).
+    A group's multiple is its "lr_mult" times its "lr_scale" (timm's name) where any group has either. Otherwise the
+    groups keep the ratios of their own rates ("initial_lr" where a scheduler has noted one), the fastest at 1. Rates
+    that are all 0 mean equal groups.
+
+    >>> import torch
+    >>> groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.001, 0.01)]
+    >>> lr_multipliers(torch.optim.SGD(groups))
+    (0.1, 1.0)
+    """
+    groups = optimizer.param_groups
+    if any(_is_scaled(group) for group in groups):
+        return tuple(_scale(group) for group in groups)
+    fastest = _fastest_lr(optimizer)
+    return tuple(_own_lr(group) / fastest if fastest else 1.0 for group in groups)
+
+
+def set_lr(group: dict[str, Any], lr: float) -> None:
+    """Set a group's rate; a rate that is a tensor is filled in place."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
+def unshare_lr(optimizer: Optimizer) -> None:
+    """Give each group a rate of its own: torch hands one tensor to all groups. Integer tensors become float32."""
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            if not group["lr"].is_floating_point():
+                group["lr"] = group["lr"].float()
+            elif id(group["lr"]) in seen:
+                group["lr"] = group["lr"].clone()
+        seen.add(id(group["lr"]))
+
+
+def _is_scaled(group: dict[str, Any]) -> bool:
+    return "lr_mult" in group or "lr_scale" in group
+
+
+def _scale(group: dict[str, Any]) -> float:
+    return math.prod(_checks.nonnegative(name, group.get(name, 1)) for name in ("lr_mult", "lr_scale"))
+
+
+def _own_lr(group: dict[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def _fastest_lr(optimizer: Optimizer) -> float:
+    return max(_own_lr(group) for group in optimizer.param_groups)
+
+
+class PolicyLR(LRScheduler):
+    """Set an optimizer's learning rate by a policy: update k uses exactly policy(k), for k = 0, 1, ...
+
+    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiple (`lr_multipliers`):
+    "lr_mult" times "lr_scale" where any group has either, else the ratio of its own rate to the fastest group's. The
+    multiples are taken once, at construction. A group that joins later changes no other's. Until the next step it
+    keeps the rate it came with; then its multiple is "lr_mult" times "lr_scale", or, without either, its rate over
+    the fastest group's initial one (1 if that is 0). A rate that is a tensor is filled in place.
 
     Args:
-        optimizer: any of torch.optim, or one of its kind.
-        policy: one of clr's policies, or any callable of the iteration (a Python int) that returns a rate.
-        momentum: the same for SGD's momentum or Adam's first beta; None leaves them alone.
+        optimizer: a torch optimizer.
+        policy: one of clr's policies, or any callable that takes the iteration (a Python int) and returns a rate.
+        momentum: the same for SGD's momentum or Adam's first beta; None leaves them alone. To lower momentum while the
+            rate rises, pass a function: `momentum=lambda k: 1.8 - Triangular(0.85, 0.95, 2000)(k)`.
 
     Raises:
-        TypeError: the optimizer is none, or a policy cannot be called or returns no number.
+        TypeError: optimizer is not a torch Optimizer, or policy is not callable or does not return a number.
         ValueError: a rate is negative or not finite, or the optimizer has no momentum to set.
 
-    The state is the position and the last rates, not the policy, so it loads with torch.load's safe default; loading
-    it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.
+    The state is the position, the last rates and the multiples, not the policy, so torch.load's safe default takes it.
+    Loading it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.
 
     >>> import torch
     >>> from clr import Triangular
@@ -59,20 +117,27 @@ class PolicyLR(LRScheduler):
             if not callable(value):
                 raise TypeError(f"{name} must be a policy or a callable of the iteration, got {value!r}")
         for group in optimizer.param_groups:
-            _multiplier(group)
             if momentum is not None and not group.keys() & {"momentum", "betas"}:
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
-        unshare_lr(optimizer.param_groups)
+        self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
+        unshare_lr(optimizer)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return each group's rate at the present iteration."""
+        """Return each group's rate at the current iteration."""
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        return [rate * _multiplier(group) for group in self.optimizer.param_groups]
+        joined = self.optimizer.param_groups[len(self.multipliers) :]
+        self.multipliers += tuple(self._joining_multiplier(group) for group in joined)
+        return [rate * multiplier for multiplier in self.multipliers]
+
+    def _joining_multiplier(self, group: dict[str, Any]) -> float:
+        if _is_scaled(group):
+            return _scale(group)
+        return _own_lr(group) / self._reference_lr if self._reference_lr else 1.0
 
     def _set_momentum(self, momentum: float) -> None:
         if momentum >= 1:
@@ -84,32 +149,28 @@ class PolicyLR(LRScheduler):
                 group["betas"] = (momentum, *group["betas"][1:])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the iteration and the last rates; none where another scheduler has set its own since then."""
+        """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
         last = [float(rate) for rate in self._last_lr]
         pairs = zip(self.optimizer.param_groups, last, strict=False)
         holds = self.last_epoch >= 0 and all(float(group["lr"]) == rate for group, rate in pairs)
-        return {"last_epoch": self.last_epoch, "_last_lr": last if holds else []}
+        multipliers = list(self.multipliers)
+        return {"last_epoch": self.last_epoch, "_last_lr": last if holds else [], "multipliers": multipliers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once."""
-        self.last_epoch = state_dict["last_epoch"]
+        """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
+
+        A state without multiples, as other schedulers and older versions save it, keeps those taken at construction.
+        """
+        if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
+            known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
+            raise ValueError(f"state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got {known}")
+        multipliers = tuple(state_dict.get("multipliers", self.multipliers))
+        if len(multipliers) > (groups := len(self.optimizer.param_groups)):
+            raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
+        self.last_epoch, self.multipliers = state_dict["last_epoch"], multipliers
         if state_dict["_last_lr"]:
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
-
-
-def unshare_lr(groups: list[dict[str, Any]]) -> None:
-    """Give each group a tensor of its own for its rate: torch hands the one tensor it was given to all of them."""
-    seen: set[int] = set()
-    for group in groups:
-        if isinstance(group["lr"], Tensor) and id(group["lr"]) in seen:
-            group["lr"] = group["lr"].clone()
-        seen.add(id(group["lr"]))
-
-
-def _multiplier(group: dict[str, Any]) -> float:
-    value = group.get("lr_mult", 1)
-    return value if type(value) in (int, float) and 0 <= value < math.inf else _checks.nonnegative("lr_mult", value)
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:

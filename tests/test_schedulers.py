@@ -14,7 +14,7 @@ from torch.torch_version import TorchVersion
 
 from clr.optim import CaffeSGD
 from clr.policies import ExpRange, Fixed, Ramp, Sinusoidal, Stages, Triangular, Triangular2
-from clr.schedulers import PolicyLR
+from clr.schedulers import PolicyLR, lr_multipliers
 
 POLICY = Triangular(0.01, 0.1, 4)
 SPARSE_OR_OTHER = {"Optimizer", "SparseAdam", "LBFGS", "Muon"}  # Muon takes matrices only
@@ -137,6 +137,61 @@ def test_a_group_added_later_joins_at_the_next_step():
         used(scheduler, 1)
 
 
+def grouped(*options):
+    return torch.optim.SGD([{"params": [weights()], **own} for own in options], lr=0.5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "multipliers"),
+    [
+        ([{}, {}], (1, 1)),
+        ([{"lr": 0.01}, {"lr": 0.04}], (0.25, 1)),
+        ([{"lr": 0.0}, {"lr": 0.04}], (0, 1)),
+        ([{"lr": 0.0}, {"lr": 0.0}], (1, 1)),
+        ([{"lr": 9.0, "initial_lr": 0.01}, {"lr": 0.04}], (0.25, 1)),
+        ([{"lr": 0.01, "lr_mult": 2}, {"lr": 0.04}], (2, 1)),
+        ([{"lr": 0.01, "lr_scale": 0.1}, {"lr": 0.04, "lr_mult": 3}, {"lr_mult": 3, "lr_scale": 0.5}], (0.1, 3, 1.5)),
+    ],
+)
+def test_a_groups_multiplier_is_its_lr_mult_times_lr_scale_or_else_the_ratio_of_its_own_rate(groups, multipliers):
+    assert lr_multipliers(grouped(*groups)) == multipliers
+    assert PolicyLR(grouped(*groups), Fixed(0.1)).get_last_lr() == pytest.approx([0.1 * m for m in multipliers])
+
+
+def test_a_second_scheduler_finds_the_ratios_that_the_first_one_found():
+    optimizer = grouped({"lr": 0.01}, {"lr": 0.04})
+    used(PolicyLR(optimizer, Ramp(0.0, 1.0, 8)), 3)
+    assert PolicyLR(optimizer, POLICY).multipliers == (0.25, 1)
+
+
+def test_a_group_that_joins_changes_no_others_multiplier():
+    optimizer = grouped({"lr": 0.01}, {"lr": 0.04})
+    scheduler = PolicyLR(optimizer, Fixed(0.2))
+    optimizer.add_param_group({"params": [weights()], "lr": 0.08})
+    optimizer.add_param_group({"params": [weights()], "lr": 0.08, "lr_mult": 3, "lr_scale": 0.5})
+    used(scheduler, 1)
+    assert scheduler.get_last_lr() == pytest.approx([0.05, 0.2, 0.4, 0.3])
+    still = PolicyLR(sgd(lr=0.0), Fixed(0.2))
+    still.optimizer.add_param_group({"params": [weights()], "lr": 0.08})
+    used(still, 1)
+    assert still.get_last_lr() == [0.2, 0.2]
+
+
+def test_a_state_has_its_multipliers_and_one_without_keeps_those_of_construction():
+    first = PolicyLR(grouped({"lr": 0.01}, {"lr": 0.04}), Fixed(0.2))
+    again = PolicyLR(grouped({}, {}), Fixed(0.2))
+    again.load_state_dict(through_a_file(first.state_dict()))
+    assert again.get_last_lr() == [0.05, 0.2]
+    again = PolicyLR(grouped({"lr": 0.02}, {"lr": 0.04}), Fixed(0.2))
+    again.load_state_dict({"last_epoch": 3, "_last_lr": [0.05, 0.2]})
+    assert again.get_last_lr() == [0.1, 0.2]
+
+
+def test_an_integer_tensor_for_a_rate_becomes_one_that_can_hold_it():
+    scheduler = PolicyLR(sgd(torch.tensor(1)), Fixed(0.25))
+    assert used(scheduler, 3) == [0.25] * 3
+
+
 def test_stepping_out_of_order_warns():
     scheduler = PolicyLR(sgd(), POLICY)
     with pytest.warns(UserWarning, match="Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`"):
@@ -242,10 +297,10 @@ def test_loading_sets_rate_and_momentum_at_once_and_leaves_its_argument_alone(te
     assert used(again, 5) == [POLICY(k) for k in range(7, 12)]
 
 
-def test_the_state_is_the_position_and_the_last_rates():
+def test_the_state_is_the_position_the_last_rates_and_the_multipliers():
     scheduler = PolicyLR(sgd(torch.tensor(0.5)), lambda k: Fixed(0.25)(k))
     used(scheduler, 7)
-    assert scheduler.state_dict() == {"last_epoch": 7, "_last_lr": [0.25]}
+    assert scheduler.state_dict() == {"last_epoch": 7, "_last_lr": [0.25], "multipliers": [1.0]}
     assert type(scheduler.state_dict()["_last_lr"][0]) is float
     assert through_a_file(scheduler.state_dict()) == scheduler.state_dict()
 
@@ -405,6 +460,19 @@ def used_until(scheduler, total):
 def test_bad_arguments_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"optimizer": 1}, "state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got 'optimizer'"),
+        (5, "state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got 5"),
+        ({"last_epoch": 1, "_last_lr": [], "multipliers": [1, 1]}, "state_dict must be of 1 groups, .*, got 2"),
+    ],
+)
+def test_a_state_of_something_else_is_refused(state, message):
+    with pytest.raises(ValueError, match=message):
+        PolicyLR(sgd(), POLICY).load_state_dict(state)
 
 
 def multiplied(lr_mult):

@@ -1,250 +1,265 @@
-"""Put a training script back as it was: model, optimizer, loaders and random states, to the bit.
+"""Put a training script back exactly: model, optimizer, loaders and random states.
 
-`restored(...)` notes everything on entry and puts it back on exit, also after an exception or Ctrl-C. The same
-objects come back with the same contents, so that what refers to them (a scheduler, a captured graph) goes on as if
-nothing had been: tensors, numpy arrays, Python's collections, sources of randomness, and optimizers that wrap another.
-What lies inside a data set, or with the workers of a loader, is theirs and is not looked into; but workers that are
-already there are left alone, and others are used meanwhile.
+`preserve_state(...)` notes everything on entry and restores it on exit, also after an exception or Ctrl-C. The same
+objects come back with the same contents, so whatever refers to them (a scheduler, a captured graph) is not affected:
+modules, tensors (also resized, replaced or materialized ones), numpy arrays, Python's collections, random generators,
+optimizers that wrap another, and modules that a hook or a loss function closes over. What cannot be restored is named
+in an error, after everything else has been restored. The contents of a data set are not looked into. Workers that a
+loader keeps between epochs are left alone, and others are used meanwhile.
 """
 
-import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial, singledispatch
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
-__all__ = ["random_restored", "restored", "seed_all"]
+from clr.range_test.randomness import GENERATORS, keep_generator, parts, preserve_rng
+
+__all__ = ["preserve_state"]
 
 Restore = Callable[[], Any]
-RANDOM = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
-WRAPPED = (torch.optim.Optimizer, torch.amp.GradScaler)  # by an optimizer such as SAM or Accelerate's
-KINDS = (Tensor, np.ndarray, dict, list, tuple, set, deque, *RANDOM, *WRAPPED)
+Add = Callable[[str, Any], None]  # takes a snapshot of a part, too
+DATA = ("dataset", "data_source")  # attributes of loaders and samplers
 
 
 @contextmanager
-def restored(modules: Iterable[nn.Module], keepers: Iterable[Any], loaders: Iterable[Any]) -> Iterator[None]:
-    """Put back modules, keepers (optimizer, GradScaler), loaders with their samplers, gradients and random states."""
-    modules = list(modules)
-    parts = [part for module in modules for part in module.modules()]
-    memo: dict[int, tuple[Any, Restore]] = {}
-    restores = [_kept(vars(holder), memo) for holder in [*parts, *keepers]]
-    restores += [_kept(tensor, memo) for module in modules for tensor in [*module.parameters(), *module.buffers()]]
-    restores += [_kept_loader(loader, memo) for loader in loaders]
-    tensors = [value for value, _ in memo.values() if isinstance(value, Tensor)]
-    gradients = [(tensor, tensor.grad) for tensor in tensors if tensor.is_leaf]
-    with random_restored():
+def preserve_state(stateful: dict[str, Any], loaders: Iterable[Any]) -> Iterator[None]:
+    """Restore objects (by name), what they are made of, loaders with their samplers, gradients and random states.
+
+    Raises:
+        RuntimeError: something could not be restored; it is named, and all else is restored.
+        MemoryError: there is no room for a copy; nothing was changed.
+    """
+    snapshots = _Snapshots()
+    try:
+        for name, value in stateful.items():
+            snapshots.add(name, value)
+        for loader in loaders:
+            _snapshot_loader(loader, snapshots)
+    except _NoRoom as error:
+        raise MemoryError(f"a copy of the model and the optimizer needs {_mebibytes(stateful)} MiB: {error}") from error
+    tensors = [value for value in snapshots.seen.values() if isinstance(value, Tensor) and value.is_leaf]
+    gradients = [("a gradient", partial(setattr, tensor, "grad", tensor.grad)) for tensor in tensors]
+    with preserve_rng():
         try:
-            for tensor, _ in gradients:
-                tensor.grad = None  # the tensors themselves are put aside, and so stay as they are
+            for tensor in tensors:
+                tensor.grad = None  # the gradients themselves are set aside, and so stay as they are
             yield
         finally:
-            for restore in restores:
-                restore()
-            for tensor, gradient in gradients:
-                tensor.grad = gradient
+            _restore_all([*snapshots.restores, *gradients])
 
 
-def _kept(value: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    """Return a call that makes `value` what it is now and returns it; other kinds of object than these are let be."""
-    if id(value) in memo:
-        return memo[id(value)][1]
-    if isinstance(value, Tensor):
-        restore = _kept_tensor(value)
-    elif isinstance(value, np.ndarray):
-        restore = _kept_array(value)
-    elif isinstance(value, dict):
-        restore = _kept_dict(value, memo)
-    elif isinstance(value, (list, deque)):
-        restore = _kept_list(value, memo)
-    elif isinstance(value, (set, tuple)):
-        restore = _kept_members(value, memo)
-    elif isinstance(value, RANDOM):
-        restore = _kept_random(value)
-    elif isinstance(value, WRAPPED):
-        restore = _kept_object(value, memo)
-    else:
-        return lambda: value
-    memo[id(value)] = value, restore  # holds the value too, so that its id stays its own
+class _Snapshots:
+    """What was noted of each object, once per object, and the calls that restore it."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Any] = {}  # holds the objects, so that their ids stay their own
+        self.restores: list[tuple[str, Restore]] = []
+
+    def add(self, name: str, value: Any, skip: tuple[type, ...] = ()) -> None:
+        known = _snapshot.dispatch(type(value)) is not _snapshot.dispatch(object)
+        if known and id(value) not in self.seen and not isinstance(value, skip):
+            self.seen[id(value)] = value
+            if (restore := _snapshot(value, name, partial(self.add, skip=skip))) is not None:
+                self.restores.append((name, restore))
+
+
+def _restore_all(restores: list[tuple[str, Restore]]) -> None:
+    failed: dict[str, Exception] = {}
+    for name, restore in restores:
+        try:
+            restore()
+        except Exception as error:
+            failed[name] = error
+    if failed:
+        names = ", ".join(name.replace("._parameters", "").replace("._buffers", "") for name in failed)
+        first = next(iter(failed.values()))
+        raise RuntimeError(f"could not restore {names} (all else is as it was): {first}") from first
+
+
+@singledispatch
+def _snapshot(value: Any, name: str, add: Add) -> Restore | None:
+    """Return a call that makes `value` what it is now, and add its parts; objects of other kinds are left alone."""
+    return None
+
+
+@_snapshot.register(nn.Module)
+@_snapshot.register(torch.optim.Optimizer)
+@_snapshot.register(torch.amp.GradScaler)
+def _(value: Any, name: str, add: Add) -> Restore:
+    kind, attributes = type(value), vars(value)
+    for key, part in attributes.items():
+        add(name if key == "_modules" else f"{name}.{key}", part)
+    return _both(partial(setattr, value, "__class__", kind), _refill(attributes))  # lazy modules change their class
+
+
+@_snapshot.register(Tensor)
+def _(tensor: Tensor, name: str, add: Add) -> Restore | None:
+    if nn.parameter.is_lazy(tensor):
+        kind, empty = type(tensor), tensor.data
+        return _both(partial(setattr, tensor, "data", empty), partial(setattr, tensor, "__class__", kind))
+    if tensor.layout is not torch.strided:
+        return partial(tensor.detach().copy_, _copy(tensor))
+    if any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True)):
+        return None  # expanded: nothing can be written into it
+    alias, copy, layout = tensor.detach(), _copy(tensor), _layout(tensor)
+
+    def restore() -> None:
+        alias.copy_(copy)
+        if _layout(tensor) != layout:
+            tensor.data = alias
+
     return restore
 
 
-def _kept_tensor(tensor: Tensor) -> Restore:
-    strided = tensor.layout is torch.strided
-    if strided and any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True)):
-        return lambda: tensor  # expanded: nothing can be written into it
-    copy = tensor.detach().clone()
-
-    def restore() -> Tensor:
-        with torch.no_grad():
-            return tensor.copy_(copy)
-
-    return restore
+@_snapshot.register
+def _(values: dict, name: str, add: Add) -> Restore:
+    for key, value in values.items():
+        add(f"{name}.{key}" if isinstance(key, (str, int)) else name, value)
+    return _refill(values)
 
 
-def _kept_dict(values: dict, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    restores: dict[Any, Restore] = {}
-
-    def restore() -> dict:
-        before = {key: part() for key, part in restores.items()}
-        values.clear()
-        values.update(before)
-        return values
-
-    memo[id(values)] = values, restore  # before looking inside: it may hold itself
-    restores |= {key: _kept(value, memo) for key, value in values.items()}
-    return restore
-
-
-def _kept_list(values: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
+@_snapshot.register(list)
+@_snapshot.register(deque)
+def _(values: Any, name: str, add: Add) -> Restore:
     before = list(values)
-    members = _kept_members(values, memo)
+    _add_members(values, name, add)
 
-    def restore() -> Any:
-        members()
+    def restore() -> None:
         values.clear()
         values.extend(before)
-        return values
 
     return restore
 
 
-def _kept_members(values: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    before = set(values) if isinstance(values, set) else None
-    restores = [_kept(value, memo) for value in values if isinstance(value, KINDS)]
+@_snapshot.register
+def _(values: set, name: str, add: Add) -> Restore:
+    before = set(values)
+    _add_members(values, name, add)
 
-    def restore() -> Any:
-        for part in restores:
-            part()
-        if before is not None and values != before:
+    def restore() -> None:
+        if values != before:
             values.clear()
             values.update(before)
-        return values
 
     return restore
 
 
-def _kept_object(value: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    attributes = _kept(vars(value), memo)
-
-    def restore() -> Any:
-        attributes()
-        return value
-
-    return restore
+@_snapshot.register(tuple)
+def _add_members(values: Iterable[Any], name: str, add: Add) -> None:
+    for i, value in enumerate(values):
+        add(f"{name}[{i}]", value)
 
 
-def _kept_array(array: np.ndarray) -> Restore:
+@_snapshot.register
+def _(array: np.ndarray, name: str, add: Add) -> Restore | None:
     copy = array.copy()
+    return (lambda: np.copyto(array, copy)) if array.flags.writeable else None
 
-    def restore() -> np.ndarray:
-        if array.flags.writeable:
-            np.copyto(array, copy)
-        return array
+
+@_snapshot.register
+def _(function: FunctionType, name: str, add: Add) -> None:
+    """Add the modules, such as a moving average, that a hook or a loss function finds in its surroundings."""
+    around = [function.__globals__.get(key) for key in function.__code__.co_names]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # an empty cell
+            around.append(cell.cell_contents)
+    for value in around:
+        if isinstance(value, nn.Module):
+            add(f"{type(value).__name__} of {function.__name__}", value)
+
+
+@_snapshot.register
+def _(call: partial, name: str, add: Add) -> None:
+    for value in (call.func, *call.args, *call.keywords.values()):
+        if isinstance(value, (nn.Module, FunctionType, MethodType)):
+            add(name, value)
+
+
+@_snapshot.register
+def _(method: MethodType, name: str, add: Add) -> None:
+    if isinstance(method.__self__, nn.Module):
+        add(name, method.__self__)
+
+
+for kind in GENERATORS:
+    _snapshot.register(kind, lambda generator, name, add: keep_generator(generator))
+
+
+def _both(first: Restore, second: Restore) -> Restore:
+    return lambda: (first(), second())
+
+
+def _refill(values: dict) -> Restore:
+    before = dict(values)
+
+    def restore() -> None:
+        values.clear()
+        values.update(before)
 
     return restore
 
 
-def _kept_random(source: Any) -> Restore:
-    if isinstance(source, torch.Generator):
-        state = source.get_state()
-        return lambda: source.set_state(state)
-    if isinstance(source, random.Random):
-        python = source.getstate()
-        return lambda: source.setstate(python)
-    if isinstance(source, np.random.RandomState):
-        numpy = source.get_state()
-        return lambda: source.set_state(numpy)
-    bits = source.bit_generator.state
-    return lambda: setattr(source.bit_generator, "state", bits)
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.data_ptr()
+
+
+class _NoRoom(Exception):
+    """A copy does not fit into memory."""
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a copy, in host memory where the device has no room for it."""
+    tensor = tensor.detach()
+    try:
+        return tensor.clone()
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    try:
+        return torch.empty_like(tensor, device="cpu").copy_(tensor)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise _NoRoom(str(error).partition("\n")[0]) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+
+
+def _mebibytes(stateful: dict[str, Any]) -> int:
+    modules = [value for value in stateful.values() if isinstance(value, nn.Module)]
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    states = [state for value in stateful.values() for state in getattr(value, "state", {}).values()]
+    tensors += [part for state in states for part in state.values() if isinstance(part, Tensor)]
+    return -(-sum({id(tensor): tensor.nbytes for tensor in tensors}.values()) // 2**20)
 
 
 # Loaders
 
 
-def _kept_loader(loader: Any, memo: dict[int, tuple[Any, Restore]]) -> Restore:
-    """Keep a loader's, its samplers' and its data set's attributes, and the contents of those a sampler may draw by."""
-    restores = []
-    for part in _parts(loader):
+def _snapshot_loader(loader: Any, snapshots: _Snapshots) -> None:
+    """Note a loader, and the samplers, data sets and loaders that it draws from.
+
+    Of a data set only the attributes and its random generators are restored; of a loader also what its collections
+    hold, except for tensors and arrays, which are its data and too large to copy; of a sampler all.
+    """
+    for part in parts(loader):
         attributes = vars(part)
-        before = dict(attributes)
-        kinds = KINDS if isinstance(part, Sampler) else RANDOM
-        drawn_by = {name: value for name, value in before.items() if name not in ("dataset", "data_source")}
-        restores += [_kept(value, memo) for value in drawn_by.values() if isinstance(value, kinds)]
-        restores.append(_kept_attributes(attributes, before))
-        if before.get("_iterator") is not None:
+        for name, value in attributes.items():
+            path = f"{type(part).__name__}.{name}"
+            if isinstance(value, GENERATORS) or (isinstance(part, Sampler) and name not in DATA):
+                snapshots.add(path, value)
+            elif hasattr(part, "__iter__") and not isinstance(part, Dataset) and name not in DATA:
+                snapshots.add(path, value, skip=(Tensor, np.ndarray, nn.Module))
+        snapshots.restores.append((type(part).__name__, _refill(attributes)))
+        if attributes.get("_iterator") is not None:
             part._iterator = None  # workers that are kept between epochs: their random states are out of reach
-    return lambda: [restore() for restore in restores]
-
-
-def _kept_attributes(attributes: dict[str, Any], before: dict[str, Any]) -> Restore:
-    def restore() -> None:
-        for name in attributes.keys() - before.keys():
-            del attributes[name]
-        attributes.update(before)
-
-    return restore
-
-
-def _parts(loader: Any) -> list[Any]:
-    """Return a loader and what it draws from: its samplers and data sets, and theirs."""
-    found: list[Any] = []
-    todo = [loader]
-    while todo:
-        part = todo.pop()
-        if hasattr(part, "__dict__") and not any(part is other for other in found):
-            found.append(part)
-            todo += [getattr(part, name, None) for name in ("sampler", "batch_sampler", "dataset", "data_source")]
-    return found
-
-
-# Random states
-
-
-@contextmanager
-def random_restored(*loaders: Any) -> Iterator[None]:
-    """Put the random states of Python, numpy, torch and its devices back, and those that the loaders own."""
-    owned = [_kept_random(source) for source in _sources(loaders)]
-    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        yield
-    finally:
-        for restore in owned:
-            restore()
-        random.setstate(python)
-        np.random.set_state(legacy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
-
-
-def seed_all(seed: int, loaders: Iterable[Any]) -> None:
-    """Seed Python, numpy, torch and its devices, and the sources of randomness that the loaders own."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would note it for devices that are not yet in use
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(seed)
-    for source in _sources(loaders):
-        if isinstance(source, torch.Generator):
-            source.manual_seed(seed)
-        elif isinstance(source, np.random.Generator):
-            source.bit_generator.state = type(source.bit_generator)(seed).state
-        else:
-            source.seed(seed)
-
-
-def _sources(loaders: Iterable[Any]) -> list[Any]:
-    """Return the sources of randomness that loaders, their samplers and their data sets own."""
-    parts = [part for loader in loaders for part in _parts(loader)]
-    return [value for part in parts for value in vars(part).values() if isinstance(value, RANDOM)]

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from clr.data import Cifar10, Split
 from clr.optim import CaffeSGD
+from clr.schedulers import set_lr
 
 __all__ = ["Batches", "Update"]
 
@@ -157,7 +158,7 @@ class Update:
 
     def _set_host_lr(self, k: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.host_rates[k] * group["lr_mult"]
+            set_lr(group, self.host_rates[k] * group["lr_mult"])
 
     def _eager_update(self) -> None:
         rate = self.rates.index_select(0, self.k).squeeze()

@@ -1,0 +1,151 @@
+"""Any model, optimizer, loss and batches: one update and one evaluation of them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from toys import SHORT, plain_list, points, script, sgd, spied
+
+import clr
+
+
+def test_a_part_in_eval_mode_is_not_trained_in_another_and_a_whole_is():
+    modes = []
+    model, optimizer, loader = script(plain_list, sgd)
+    model.layers[1].register_forward_pre_hook(lambda *_: modes.append((model.layers[1].training, model.training)))
+    model.layers[1].eval()
+    clr.lr_range_test(model, optimizer, F.cross_entropy, loader, loader, **SHORT)
+    assert set(modes) == {(False, False), (False, True)}
+    modes.clear()
+    clr.lr_range_test(model.eval(), optimizer, F.cross_entropy, loader, loader, **SHORT)
+    assert set(modes) == {(False, False), (True, True)} and not model.training
+
+
+def two_groups(*rates, key="lr"):
+    return lambda model: [{"params": [p], key: rate} for p, rate in zip(model.parameters(), rates, strict=True)]
+
+
+def test_groups_keep_their_ratios_and_the_fastest_is_on_the_axis():
+    rates, _, test = spied(groups=two_groups(0.01, 0.04))
+    assert all(slow == pytest.approx(fast / 4, rel=1e-15) for slow, fast in rates)
+    assert test.frame.lr.iloc[-1] == rates[-1][1] and test.multipliers == (0.25, 1.0)
+
+
+def test_multipliers_apply_as_in_policy_lr():
+    rates, _, test = spied(groups=two_groups(1.0, 2.0, key="lr_mult"))
+    assert all(twice == 2 * once for once, twice in rates) and test.frame.lr.iloc[-1] == rates[-1][0]
+
+
+def test_rates_that_are_tensors_stay_the_same_tensors():
+    rate = torch.tensor(0.05, dtype=torch.float64)
+    rates, _, test = spied(lambda p: torch.optim.SGD(p, lr=rate))
+    assert rates[-1] == [test.frame.lr.iloc[-1]] and rate.item() == 0.05
+
+
+def test_groups_that_share_one_tensor_are_given_their_own_rates_and_share_it_again():
+    rate = torch.tensor(0.05, dtype=torch.float64)
+    made = []
+
+    def shared(groups):
+        made.append(torch.optim.SGD([*groups], lr=rate))
+        return made[-1]
+
+    rates, _, test = spied(shared, groups=two_groups(1.0, 10.0, key="lr_mult"))
+    assert all(tenfold == pytest.approx(10 * once) for once, tenfold in rates)
+    assert test.frame.lr.iloc[-1] == rates[-1][0]
+    assert all(group["lr"] is rate for group in made[0].param_groups) and rate.item() == 0.05
+
+
+def test_an_optimizer_whose_rates_are_zero_has_equal_groups():
+    assert spied(groups=two_groups(0.0, 0.0))[2].multipliers == (1.0, 1.0)
+
+
+def test_dicts_and_other_shapes_go_through_forward():
+    model = nn.Linear(2, 2)
+    x, y = points()
+    batches = [{"x": a, "y": b} for a, b in zip(x.split(16), y.split(16), strict=True)]
+    dicts = clr.lr_range_test(
+        model, sgd(model.parameters()), F.cross_entropy, batches, batches,
+        forward=lambda model, batch: (model(batch["x"]), batch["y"]), **SHORT,
+    )  # fmt: skip
+    pairs = clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), plain_list(), **SHORT)
+    assert dicts.frame.equals(pairs.frame)
+
+
+def test_a_metric_is_averaged_by_the_size_of_batches():
+    model = nn.Linear(2, 2)
+    x, y = points(6)
+    test = clr.lr_range_test(
+        model, sgd(model.parameters()), F.cross_entropy, [(x, y)], [(x[:4], y[:4]), (x[4:], y[4:])],
+        metric=lambda outputs, targets: torch.tensor(float(len(targets))), **SHORT,
+    )  # fmt: skip
+    assert test.frame.metric.tolist() == pytest.approx([(4 * 4 + 2 * 2) / 6] * 5)
+
+
+def test_accuracy_counts_every_place_of_a_sequence():
+    from clr.range_test.trainer import accuracy
+
+    scores = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])  # (1 example, 2 classes, 2 places)
+    assert accuracy(scores, torch.tensor([[0, 0]])) == 0.5
+
+
+def test_accumulated_batches_equal_the_big_batch():
+    x, y = (t.double() if t.is_floating_point() else t for t in points())
+    curves = []
+    for size, accumulate in ((32, 1), (8, 4)):
+        torch.manual_seed(0)
+        model = nn.Linear(2, 2).double()
+        loader = list(zip(x.split(size), y.split(size), strict=True))
+        test = clr.lr_range_test(
+            model, sgd(model.parameters()), F.cross_entropy, loader, [(x, y)], accumulation_steps=accumulate,
+            metric=lambda out, y: -F.cross_entropy(out, y), **SHORT,
+        )  # fmt: skip
+        curves.append(test.frame.drop(columns="iteration").to_numpy()[1:])
+    np.testing.assert_allclose(*curves, rtol=1e-12)
+
+
+def test_autocast_reaches_the_model_and_the_metric():
+    kinds = set()
+    model = nn.Linear(2, 2)
+
+    def metric(outputs, targets):
+        kinds.add(outputs.dtype)
+        return 0.5
+
+    clr.lr_range_test(
+        model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], autocast=torch.bfloat16,
+        metric=metric, **SHORT,
+    )  # fmt: skip
+    assert kinds == {torch.bfloat16}
+
+
+def test_a_scaler_changes_nothing_but_the_scale():
+    model = nn.Linear(2, 2)
+    frames = [
+        clr.lr_range_test(
+            model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], scaler=scaler, **SHORT
+        ).frame
+        for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    ]
+    np.testing.assert_allclose(frames[0], frames[1], rtol=1e-6)
+
+
+def test_nothing_is_read_back_between_evaluations(monkeypatch):
+    reads = []
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, *a, _name=name, _of=original, **k: (reads.append(_name), _of(self, *a, **k))[1],
+        )
+    counts = []
+    for iterations in (10, 50):
+        reads.clear()
+        options = SHORT | {"iterations": iterations, "eval_every": 50}
+        clr.lr_range_test(model, optimizer, F.cross_entropy, plain_list(), [points()], **options)
+        counts.append(len(reads))
+    assert counts[0] == counts[1] > 0
