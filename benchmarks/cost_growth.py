@@ -106,7 +106,7 @@ def main() -> None:
     record = {"cores": cores, **machine.provenance(device, 1), **table}
     print(json.dumps(record, indent=1))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"cost_growth_{kind}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"cost_growth_{kind}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(table, record["device"], RESULTS / f"cost_growth_{kind}.png")
 
 

@@ -241,7 +241,7 @@ def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
 def _write_progress(note: Path, iteration: int) -> None:
     with suppress(OSError):  # no run fails for its progress bar
         if note.parent.exists():
-            note.write_text(str(iteration))
+            note.write_text(str(iteration), encoding="utf-8")
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def _progress_bar(jobs: list[Job], notes: Path) -> Iterator[None]:
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=jobs[0].folder.parent.name) as bar:
 
         def show() -> None:
-            made = {note.name: int(note.read_text() or 0) for note in notes.iterdir()}
+            made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
             bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
             bar.n = sum(made.values())
             bar.refresh()

@@ -121,7 +121,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
 @cache
 def _processor() -> str:
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = {line.split(":")[1].strip() for line in file if line.startswith("model name")}
         return ", ".join(sorted(names)) or platform.machine()
     return platform.processor() or platform.machine()

@@ -294,7 +294,7 @@ def home(monkeypatch, tmp_path):
 
 
 def changed(path, **values):
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
 
 
 def flipped(path, at):
@@ -307,14 +307,23 @@ def flipped(path, at):
     ("damage", "message"),
     [
         (lambda at: (at / "seed-1.csv").write_bytes((at / "seed-1.csv").read_bytes()[:-9]), "seed-1.csv was changed"),
-        (lambda at: (at / "seed-1.csv").write_text("iteration\n1\n"), "seed-1.csv was changed after it was written"),
+        (
+            lambda at: (at / "seed-1.csv").write_text("iteration\n1\n", encoding="utf-8"),
+            "seed-1.csv was changed after it was written",
+        ),
         (lambda at: (at / "seed-1.csv").unlink(), "seed-1.csv is missing beside seed-1.json"),
         (lambda at: changed(at / "seed-1.json", format=2), "seed-1.json must have format 1, got 2"),
         (lambda at: changed(at / "seed-1.json", sha256="0"), "seed-1.csv was changed after it was written"),
-        (lambda at: (at / "seed-1.json").write_text("[]"), r"seed-1.json is damaged \(it holds a list, no record\)"),
-        (lambda at: (at / "seed-1.json").write_text('{"format": 1}'), r"seed-1.json is damaged \(no config\)"),
+        (
+            lambda at: (at / "seed-1.json").write_text("[]", encoding="utf-8"),
+            r"seed-1.json is damaged \(it holds a list, no record\)",
+        ),
+        (
+            lambda at: (at / "seed-1.json").write_text('{"format": 1}', encoding="utf-8"),
+            r"seed-1.json is damaged \(no config\)",
+        ),
         (lambda at: (at / "seed-1.json").write_bytes(b"\xff\xfe{"), "seed-1.json is damaged"),
-        (lambda at: (at / "seed-1.json").write_text(""), "seed-1.json is damaged"),
+        (lambda at: (at / "seed-1.json").write_text("", encoding="utf-8"), "seed-1.json is damaged"),
         (
             lambda at: [
                 (at / f"seed-2.{kind}").write_bytes((at / f"seed-1.{kind}").read_bytes()) for kind in ("csv", "json")
