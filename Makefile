@@ -1,5 +1,6 @@
 # make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
+# make test-threads   the numerical tests with one thread and with four
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
 # make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
 # make notebooks   execute the notebooks in place and save their pictures to images/; commit only what this writes
@@ -10,13 +11,18 @@
 PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
+NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run test test-integrations test-floors lab data readme check bench
+.PHONY: run test test-threads test-integrations test-floors lab data readme check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov clr --cov-report term:skip-covered
+
+test-threads: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(NUMERICAL)
+	OMP_NUM_THREADS=4 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest $(NUMERICAL)
 
 test-integrations: .venv/ready
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[integrations]'
@@ -24,6 +30,7 @@ test-integrations: .venv/ready
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/integrations/test_keras.py
 
 test-floors:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "the oldest versions have wheels for Python 3.11 and 3.12: make test-floors PYTHON=python3.12")'
 	$(PYTHON) -m venv .floors
 	.floors/bin/python -m pip install --quiet uv
 	.floors/bin/uv pip install --quiet --python .floors/bin/python --resolution lowest-direct --editable '.[notebooks,test]'
@@ -54,7 +61,7 @@ check: .venv/ready
 
 # The mark is written last, so an interrupted installation is made again.
 .venv/ready: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "Python 3.11 to 3.14 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[notebooks,test]'
 	@touch $@

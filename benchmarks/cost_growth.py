@@ -9,8 +9,8 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +37,20 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
     if torch.device(device).type == "cuda":
         memory = torch.cuda.max_memory_reserved()  # with the pools of the graphs
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = peak_memory()
     return updates / (times[2] - times[1]), memory
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS gives bytes, Linux kilobytes
 
 
 def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **changes: Any) -> tuple[float, float]:
@@ -106,7 +118,7 @@ def main() -> None:
     record = {"cores": cores, **machine.provenance(device, 1), **table}
     print(json.dumps(record, indent=1))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"cost_growth_{kind}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"cost_growth_{kind}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     draw(table, record["device"], RESULTS / f"cost_growth_{kind}.png")
 
 

@@ -75,7 +75,7 @@ def main() -> None:
         "pairs": PAIRS,
     }
     record["torch"] = torch.__version__
-    target.write_text(json.dumps(record, indent=1) + "\n")
+    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

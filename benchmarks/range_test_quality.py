@@ -211,9 +211,9 @@ def collect(names: list[str]) -> None:
 
 def once(path: Path, make: Callable[[], Any]) -> Any:
     if not path.exists():
-        path.write_text(json.dumps(make()))
+        path.write_text(json.dumps(make()), encoding="utf-8")
         print(path.parent.name, path.stem, flush=True)
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def curve(task: Task, seed: int) -> dict[str, Any]:
@@ -288,7 +288,10 @@ def folder(name: str) -> Path:
 
 
 def pieces(name: str, kind: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) | {"stem": path.stem} for path in sorted(folder(name).glob(f"{kind}-*.json"))]
+    return [
+        json.loads(path.read_text(encoding="utf-8")) | {"stem": path.stem}
+        for path in sorted(folder(name).glob(f"{kind}-*.json"))
+    ]
 
 
 def range_tests(name: str) -> list[RangeTest]:
@@ -389,7 +392,7 @@ def report() -> None:
         table = pd.DataFrame(rows)
         (Path(__file__).parent / "results").mkdir(exist_ok=True)
         target = Path(__file__).parent / "results" / "range_test_quality.json"
-        target.write_text(table.to_json(orient="records", indent=1, double_precision=6) + "\n")
+        target.write_text(table.to_json(orient="records", indent=1, double_precision=6) + "\n", encoding="utf-8")
     print(table.set_index("task").T.to_string(float_format=lambda x: f"{x:.3g}"))
 
 

@@ -106,7 +106,7 @@ def main() -> None:
     record |= machine.provenance("cpu", 1)
     print(json.dumps(record, indent=1, ensure_ascii=False))
     path = Path(__file__).parent / "results" / "small_things.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def loaded() -> bool:

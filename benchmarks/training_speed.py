@@ -152,7 +152,7 @@ def main() -> None:
     with machine.exact_float32():
         record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
     path = RESULTS / f"training_speed_{torch.device(options.device).type}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def measures(

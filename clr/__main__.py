@@ -4,9 +4,12 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import joblib
 import pandas as pd
+import torch
 
 from clr import data, experiments, paths
 from clr.experiments import tables
@@ -45,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rerun", action="store_true", help="train anew also what has finished")
     run.add_argument("--seeds", type=int, help="runs an arm (full 5, quick 3, tiny 2)")
     run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
-    run.add_argument("--n-jobs", type=int, help="runs side by side; one a core on the CPU, ten on CUDA")
     command("list", _list, "what has finished and what has not", scaled=True)
     command("table", _table, "a table of what has finished", scaled=True)
     command("data", lambda options: print(data.download_cifar10()), "download CIFAR-10 into data/ (170 MB)")
-    command("main", _main, "the main job: find data, run, execute the notebooks, print a table", scaled=True)
+    job = command("main", _main, "the main job: find data, run, execute the notebooks, print a table", scaled=True)
+    for added in (run, job):
+        added.add_argument("--n-jobs", type=int, help="runs side by side; one per core on the CPU, ten on CUDA")
     return parser
 
 
@@ -98,13 +102,13 @@ def _main(options: argparse.Namespace) -> None:
     stand_in = " (the offline stand-in: its accuracies say nothing about CIFAR-10)" * (pictures.name == "synthetic")
     print(f"Data set: {pictures.name}{stand_in}, {len(pictures.train):,} + {len(pictures.test):,} pictures", flush=True)
     for name in MAIN:
-        experiments.run(name, scale=options.scale, data=pictures)
+        experiments.run(name, scale=options.scale, data=pictures, n_jobs=options.n_jobs)
     root = experiments.results_folder(pictures.name, options.scale)
     runs = paths.home() / "runs" / f"{pictures.name}-{options.scale}"
     notebooks = _execute_notebooks(root.parent, runs / "notebooks", options.scale)
     print(f"\n{tables.runs_table(root, pictures.name).to_string(index=False)}\n")
     for path in [*sorted((root.parent / "images").glob("*.png")), *notebooks]:
-        print(os.path.relpath(path))
+        print(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path)  # no way from C: to D:
 
 
 def _find_data() -> data.Cifar10:
@@ -128,19 +132,25 @@ def _execute_notebooks(home: Path, output: Path, scale: str = "full") -> list[Pa
 
     Data they find where they would have found it from here.
     """
-    sources = sorted((paths.home() / "notebooks").glob("*.ipynb"))
+    own = Path(__file__).parents[1] / "notebooks"  # CLR_HOME may be elsewhere, a cluster's scratch say
+    sources = sorted((paths.home() / "notebooks").glob("*.ipynb")) or sorted(own.glob("*.ipynb"))
+    if not sources:
+        print(f"No notebooks to execute: there are none in {paths.home() / 'notebooks'} or {own}.")
     output.mkdir(parents=True, exist_ok=True)
     nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
     pictures = os.environ.get("CLR_DATA") or str(paths.home() / "data")
     pictures = pictures if pictures == "synthetic" else os.path.abspath(pictures)  # a kernel starts in another folder
     environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": pictures, "CLR_SCALE": scale, "CLR_STATIC": "1"}
     environment["CLR_IMAGES"] = str(home / "images")
-    for source in sources:
-        print(f"Executing {source.name}", flush=True)
-        command = [*nbconvert, "--output-dir", str(output), str(source)]
-        executed = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
-        if executed.returncode:
-            raise RuntimeError(f"{source.name} failed:\n{executed.stderr}")
+    environment.setdefault("OMP_NUM_THREADS", str(min(torch.get_num_threads(), joblib.cpu_count())))  # heeds quotas
+    with tempfile.TemporaryDirectory() as ipython:  # an SQLite history in a home on NFS may hang
+        environment |= {"IPYTHONDIR": ipython, "PYTHONUTF8": "1"}
+        for source in sources:
+            print(f"Executing {source.name}", flush=True)
+            command = [*nbconvert, "--output-dir", str(output), str(source)]
+            executed = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+            if executed.returncode:
+                raise RuntimeError(f"{source.name} failed:\n{executed.stderr}")
     return [output / source.name for source in sources]
 
 

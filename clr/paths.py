@@ -5,12 +5,13 @@ and `notebooks/` (a notebook's kernel starts in `notebooks/`), else the working 
 """
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write", "home"]
+__all__ = ["atomic_write", "home", "require_writable"]
 
 
 def home() -> Path:
@@ -35,10 +36,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # containers on one disk share process numbers
     try:
         yield part
-        part.replace(path)
+        _replace(part, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(part)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path, patience: float = 2.0) -> None:
+    """Rename; Windows refuses that for a moment while a scanner or an indexer has the file open."""
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.05)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder where it is missing, and write an empty file there for a moment.
+
+    Raises:
+        OSError: that is refused; the message names the folder.
+    """
+    probe = folder / f".{uuid.uuid4().hex[:8]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error

@@ -1,10 +1,16 @@
 """What the tests share: a small data set, and folders that are not the user's."""
 
+import os
+
+import joblib
 import pytest
 import torch
 
 from clr import experiments, paths, results
 from clr.data import Cifar10, synthetic_cifar10
+
+if "OMP_NUM_THREADS" not in os.environ:  # joblib heeds a container's quota, torch does not
+    torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))
 
 
 @pytest.fixture(scope="session")

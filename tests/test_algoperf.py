@@ -25,10 +25,10 @@ def write_run(clone, values, *, study=0, trial=1, cycles=1, workload="wmt", targ
     """Write one invented run with a budget of 100 updates; `values` maps updates to validation values."""
     folder = clone / algoperf.LOGS / f"study_{study}" / f"{workload}_pytorch" / f"trial_{trial}"
     folder.mkdir(parents=True)
-    (folder / "hparams.json").write_text(json.dumps(SETTINGS | settings | {"cycles": cycles}))
+    (folder / "hparams.json").write_text(json.dumps(SETTINGS | settings | {"cycles": cycles}), encoding="utf-8")
     metadata = {"target_metric_name": metric, "step_hint": 100, "validation_target_value": target}
     metadata = {f"workload.{name}": value for name, value in metadata.items()} | {"rng_seed": trial}
-    (folder / "meta_data_0.json").write_text(json.dumps(metadata))
+    (folder / "meta_data_0.json").write_text(json.dumps(metadata), encoding="utf-8")
     frame = pd.DataFrame({"global_step": list(values), f"validation/{metric}": list(values.values())})
     frame.to_csv(folder / "eval_measurements.csv", index=False)
 

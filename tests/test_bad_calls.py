@@ -296,7 +296,7 @@ def test_the_table_has_every_public_name_that_takes_arguments():
 
 # Nothing is loaded that could run code or leave its folder.
 
-SOURCES = {path: path.read_text() for path in sorted(Path(clr.__file__).parent.rglob("*.py"))}
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(Path(clr.__file__).parent.rglob("*.py"))}
 
 
 def test_nothing_is_unpickled_and_nothing_is_unpacked_unchecked():

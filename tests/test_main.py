@@ -78,16 +78,16 @@ def test_ctrl_c_is_said_and_has_its_exit_status(tiny_data, monkeypatch, capsys):
 
 
 def test_environment_yml_holds_what_pyproject_says():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    environment = (ROOT / "environment.yml").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    environment = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert f"python {project['requires-python']}" in environment
     extras = re.search(r"-e \.\[(.*)\]", environment)[1].split(",")
     assert set(extras) <= set(project["optional-dependencies"])
 
 
 def test_lock_holds_names_and_versions_only():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = (ROOT / "requirements.lock").read_text().split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").split()
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[\w.!]+", line) for line in lines)
     locked = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     wanted = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
@@ -95,8 +95,8 @@ def test_lock_holds_names_and_versions_only():
 
 
 def test_ci_files_call_make_test():
-    assert "make test" in (ROOT / ".circleci" / "config.yml").read_text()
-    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("make test")
+    assert "make test" in (ROOT / ".circleci" / "config.yml").read_text(encoding="utf-8")
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("make test")
 
 
 @pytest.mark.parametrize("failure", [OSError("no network"), KeyboardInterrupt()])

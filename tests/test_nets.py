@@ -14,6 +14,10 @@ from clr.nets import CaffeBatchNorm, Cifar10Quick, WithinChannelLRN, _window_mea
 from clr.optim import CaffeSGD
 from clr.policies import Triangular
 
+# Sums in float32 differ with the order of their terms, which threads and instruction sets change: n terms by about
+# sqrt(n) halves of a unit. The longest sums here, the gradients', have a term per picture and place of a layer.
+ROUNDING = math.sqrt(100 * 32 * 32) * 2**-24  # 1.9e-5
+
 every_net = pytest.mark.parametrize("name", NETS)
 every_layout = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 
@@ -55,13 +59,13 @@ def layers(net, x):
     return {name: (x := layer(x)) for name, layer in net.named_children()}
 
 
-def assert_norm_and_first_16(tensor, expected, norm, entries):
-    theirs, first = expected[0], expected[1:]
-    assert tensor.norm().item() == pytest.approx(theirs, rel=norm)
-    assert np.abs(tensor.detach().flatten()[:16].numpy() - first).max() <= entries * theirs
+def assert_norm_and_first_16(tensor, expected):
+    norm, first = expected[0], expected[1:]
+    assert tensor.norm().item() == pytest.approx(norm, rel=ROUNDING)
+    assert np.abs(tensor.detach().flatten()[:16].numpy() - first).max() <= ROUNDING * norm
 
 
-# Against real Caffe: small.npz, to 5 times the agreement that was reached when it was made
+# Against real Caffe: small.npz
 
 
 @every_net
@@ -73,12 +77,12 @@ def test_first_pass_agrees_with_caffe(name, small_batches):
     loss = F.cross_entropy(scores, labels)
     loss.backward()
 
-    assert golden.distance(scores, caffe["logits"]) <= 5 * 4e-7
-    assert loss.item() == pytest.approx(caffe["loss0"], abs=5 * 1.4e-5)
+    assert golden.distance(scores, caffe["logits"]) <= ROUNDING
+    assert loss.item() == pytest.approx(caffe["loss0"], rel=ROUNDING)
     for parameter, w in net.named_parameters():
-        assert_norm_and_first_16(w.grad, caffe[f"grad/{golden.blob(parameter)}"], norm=5e-6, entries=5e-6)
+        assert_norm_and_first_16(w.grad, caffe[f"grad/{golden.blob(parameter)}"])
     for key, value in golden.bn_blobs(net).items():
-        assert golden.distance(value, caffe[f"bnstate1/{key}"]) <= 5e-6
+        assert golden.distance(value, caffe[f"bnstate1/{key}"]) <= ROUNDING
 
 
 @every_net
@@ -89,18 +93,18 @@ def test_twenty_updates_at_a_moving_rate_agree_with_caffe(name, small_batches):
 
     losses, net = train(name, golden.small_weights(NETS[name]()), small_batches, rates)
 
-    assert losses == pytest.approx(caffe["loss"], abs=5 * 1.4e-5)
+    assert losses == pytest.approx(caffe["loss"], rel=20 * ROUNDING)  # each update adds its own
     for parameter, w in net.named_parameters():
-        assert_norm_and_first_16(w, caffe[f"final/{golden.blob(parameter)}"], norm=5 * 5e-8, entries=2e-5)
+        assert_norm_and_first_16(w, caffe[f"final/{golden.blob(parameter)}"])
     for key, value in golden.bn_blobs(net).items():
-        assert golden.distance(value, caffe[f"bnstate20/{key}"]) <= 5e-6
+        assert golden.distance(value, caffe[f"bnstate20/{key}"]) <= ROUNDING
 
 
 @every_net
 def test_torchs_sgd_leaves_caffes_path_within_five_updates(name, small_batches):
     caffe, weights = golden.small(f"{name}/"), golden.small_weights(NETS[name]())
     losses, _ = train(name, weights, small_batches, caffe["lr"][:5], torch.optim.SGD, momentum=0.9)
-    assert np.abs(losses - caffe["loss"][:5]).max() > 0.01  # CaffeSGD: 2e-6
+    assert np.abs(losses - caffe["loss"][:5]).max() > 0.01  # 20 * ROUNDING: 0.0004
 
 
 # Against real Caffe: the folder that CLR_GOLDEN names
@@ -115,24 +119,23 @@ def test_every_layer_agrees_with_caffe(name, weights, phase, layout, batches):
     caffe = golden.part(forward, f"{weights}_{phase}/") or golden.part(forward, f"{weights}_test/")
     net = make(name, trained_or_init(name, weights), layout).train(phase == "train")
     x, labels = batches[0]
-    # torch sums a batch norm's statistics less exactly in channels_last
-    limit = 2e-5 if name == "full_sigmoid_bn" and layout is torch.channels_last else 5e-6
 
     with torch.no_grad():
         outputs = layers(net, x.to(memory_format=layout))
     scores = outputs["ip2" if name == "quick" else "ip1"]
-    assert F.cross_entropy(scores, labels).item() == pytest.approx(caffe.pop("loss"), rel=5e-6)
+    assert F.cross_entropy(scores, labels).item() == pytest.approx(caffe.pop("loss"), rel=ROUNDING)
     accuracy = (scores.argmax(1) == labels).float().mean().item()
     assert accuracy == pytest.approx(caffe.pop("accuracy", accuracy))  # only the test phase has it
     for layer, expected in caffe.items():  # of the 4-D outputs it keeps the first two pictures
-        assert golden.distance(outputs.pop(layer.lower())[: len(expected)], expected) <= limit, layer
+        assert golden.distance(outputs.pop(layer.lower())[: len(expected)], expected) <= ROUNDING, layer
     assert list(outputs) == ["flatten"]  # nothing else is left unchecked
     for key, value in golden.part(forward, f"{weights}_train_bnstate/").items() if phase == "train" else ():
-        assert golden.distance(golden.bn_blobs(net)[key], value) <= limit, key
+        assert golden.distance(golden.bn_blobs(net)[key], value) <= ROUNDING, key
 
 
+# Rounding decides between near maxima of a pooling window: float64 is 7e-4 from Caffe's first gradient of `full`.
 @pytest.mark.parametrize(("weights", "dtype", "limit"), [
-    ("init", torch.float32, 1e-3), ("trained", torch.float32, 1e-3), ("trained", torch.float64, 5e-6),
+    ("init", torch.float32, 7e-3), ("trained", torch.float32, 7e-3), ("trained", torch.float64, ROUNDING),
 ])  # fmt: skip
 @every_net
 def test_every_gradient_agrees_with_caffe(name, weights, dtype, limit, batches):
@@ -141,27 +144,23 @@ def test_every_gradient_agrees_with_caffe(name, weights, dtype, limit, batches):
     x, labels = batches[0]
     loss = F.cross_entropy(net(x.to(dtype)), labels)
     loss.backward()
-    assert loss.item() == pytest.approx(caffe["loss"], rel=5e-6)
+    assert loss.item() == pytest.approx(caffe["loss"], rel=ROUNDING)
     for parameter, w in net.named_parameters():
         assert golden.distance(w.grad, caffe[golden.blob(parameter)]) <= limit, parameter
 
 
-@pytest.mark.parametrize(("name", "run", "limits"), [
-    ("quick", "restart", {10: 1e-4}),
-    ("quick", "fixed", {10: 5 * 8e-5, 25: 5 * 2e-3}),
-    ("quick", "tri", {10: 5 * 4e-4, 25: 5 * 0.033}),
-    ("full", "fixed", {10: 5 * 3e-6, 25: 5 * 6e-6}),
-    ("full", "tri", {10: 5 * 1.4e-6, 25: 5 * 5e-5}),
-    ("full_sigmoid", "restart", {10: 1e-4}),
-    ("full_sigmoid", "fixed", {10: 5 * 1e-6, 25: 5 * 1e-6}),
-    ("full_sigmoid_bn", "fixed", {10: 5 * 1e-6, 25: 5 * 1e-6}),
-])  # fmt: skip
-def test_losses_follow_caffes_solver(name, run, limits, batches):
+# Where maxima and ReLUs switch, rounding grows: float64, which has next to none, is this far from Caffe's float32.
+CHAOS = {("quick", "fixed", 25): 1.3e-3, ("quick", "tri", 10): 3.8e-4, ("quick", "tri", 25): 9.4e-3}
+RUNS = {"quick": "restart fixed tri", "full": "fixed tri", "full_sigmoid": "restart fixed", "full_sigmoid_bn": "fixed"}
+
+
+@pytest.mark.parametrize(("name", "run"), [(name, run) for name in RUNS for run in RUNS[name].split()])
+def test_losses_follow_caffes_solver(name, run, batches):
     caffe = golden.load(f"{name}_traj_{run}")
-    weights = trained_or_init(name, "trained" if run == "restart" else "init")
-    losses, _ = train(name, weights, batches, caffe["lr"][: max(limits)])
-    for n, limit in limits.items():
-        assert np.abs(losses[:n] - caffe["loss"][:n]).max() <= limit, n
+    weights, updates = ("trained", 10) if run == "restart" else ("init", 25)
+    losses, _ = train(name, trained_or_init(name, weights), batches, caffe["lr"][:updates])
+    for n in {10, updates}:
+        assert losses[:n] == pytest.approx(caffe["loss"][:n], abs=max(n * ROUNDING, 10 * CHAOS.get((name, run, n), 0)))
 
 
 def trained_or_init(name, weights):

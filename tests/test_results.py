@@ -71,11 +71,20 @@ def test_a_run_without_record_has_not_finished(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda csv, record: csv.write_text(csv.read_text().replace("0.3", "0.9")), r"seed-0.csv was changed after"),
+        (
+            lambda csv, record: csv.write_text(csv.read_text(encoding="utf-8").replace("0.3", "0.9"), encoding="utf-8"),
+            r"seed-0.csv was changed after",
+        ),
         (lambda csv, record: csv.write_bytes(csv.read_bytes()[:-9]), r"seed-0.csv was changed after"),
         (lambda csv, record: csv.unlink(), "seed-0.csv is missing"),
-        (lambda csv, record: record.write_text(record.read_text()[:50]), r"seed-0.json is damaged"),
-        (lambda csv, record: record.write_text(json.dumps({"format": 99})), "must have format 1, got 99"),
+        (
+            lambda csv, record: record.write_text(record.read_text(encoding="utf-8")[:50], encoding="utf-8"),
+            r"seed-0.json is damaged",
+        ),
+        (
+            lambda csv, record: record.write_text(json.dumps({"format": 99}), encoding="utf-8"),
+            "must have format 1, got 99",
+        ),
     ],
 )
 def test_damage_is_said_and_nothing_overwritten(folder, damage, message):
@@ -119,11 +128,11 @@ def test_a_data_set_may_be_called_like_a_pattern(tmp_path):
 
 
 def test_an_error_in_writing_names_the_file_and_not_its_temporary_name(tmp_path):
-    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").write_text("old", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match="another"), paths.atomic_write(tmp_path / "file"):
-        (tmp_path / "another").read_text()
+        (tmp_path / "another").read_text(encoding="utf-8")
     with pytest.raises(FileNotFoundError) as caught, paths.atomic_write(tmp_path / "file") as part:
-        part.read_text()  # not written
+        part.read_text(encoding="utf-8")  # not written
     assert caught.value.filename == str(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -210,7 +219,9 @@ def committed():
 @pytest.mark.parametrize("path", committed(), ids=lambda path: "-".join((*path.parts[-4:-1], path.stem)))
 def test_a_committed_result_is_the_run_that_the_catalogue_names(path):
     experiment, arm, seed = path.parts[-3], path.parts[-2], int(path.stem.removeprefix("seed-"))
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     assert RunConfig.from_dict(record["config"]) == experiments.configs(experiment)[arm, seed]
-    first = json.loads(next(other for other in committed() if other.parts[-4] == path.parts[-4]).read_text())
+    first = json.loads(
+        next(other for other in committed() if other.parts[-4] == path.parts[-4]).read_text(encoding="utf-8")
+    )
     assert record["data"] == first["data"]  # one fingerprint a data set

@@ -84,7 +84,7 @@ def _pair(folder: Path) -> list[Path]:
     """Return the two trials that differ only in `cycles`: first one cycle, then two."""
     groups: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("trial_*/hparams.json")):
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(encoding="utf-8"))
         cycles = settings.pop("cycles")
         groups.setdefault(json.dumps(settings, sort_keys=True), {})[cycles] = path.parent
     pairs = [trials for trials in groups.values() if set(trials) == {1, 2}]
@@ -94,12 +94,12 @@ def _pair(folder: Path) -> list[Path]:
 
 
 def _read_run(trial: Path) -> pd.DataFrame:
-    metadata = json.loads((trial / "meta_data_0.json").read_text())
+    metadata = json.loads((trial / "meta_data_0.json").read_text(encoding="utf-8"))
     metric = metadata["workload.target_metric_name"]
     evaluations = pd.read_csv(trial / "eval_measurements.csv")
     return pd.DataFrame({
         "workload": trial.parent.name.removesuffix("_pytorch"), "study": int(trial.parents[1].name.split("_")[1]),
-        "cycles": json.loads((trial / "hparams.json").read_text())["cycles"], "metric": metric,
+        "cycles": json.loads((trial / "hparams.json").read_text(encoding="utf-8"))["cycles"], "metric": metric,
         "step_hint": metadata["workload.step_hint"], "target": metadata["workload.validation_target_value"],
         "rng_seed": metadata["rng_seed"], "step": evaluations["global_step"],
         "value": evaluations[f"validation/{metric}"],

@@ -4,7 +4,9 @@ What they are is in `clr.experiments.catalogue`, at full length. The scales "qui
 sizes and drop points together, so that every curve keeps its shape.
 """
 
+import math
 import os
+import pickle
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ class Scale:
     test_pictures: int | None
 
 
+BYTES_PER_PROCESS = 1.2e9  # torch and one run; the images are shared
 JOBS_PER_CUDA_DEVICE = 10  # five seeds of two arms
 
 SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
@@ -164,8 +167,9 @@ def run(
         scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
         device: None for CUDA where there is one, else the CPU. On plain "cuda" the runs take the devices in turn.
-        n_jobs: runs side by side; None for one per core on the CPU and ten per CUDA device. To use another engine than
-            processes of this machine, call this inside `joblib.parallel_config(backend=...)`.
+        n_jobs: runs side by side; None for one per core on the CPU, as far as the memory goes, and ten per CUDA
+            device. To use another engine than processes of this machine, call this inside
+            `joblib.parallel_config(backend=...)`.
         rerun: retrain finished runs as well; each old result stays until its new one is whole.
         results_dir: None for results/ at full scale on real images, runs/<data set>-<scale>/results otherwise.
 
@@ -205,8 +209,7 @@ def _plan(
         else:
             missing.append(job)
     for job in missing:  # a folder that cannot be written is an error before anything is trained
-        job.folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=job.folder).close()
+        paths.require_writable(job.folder)
     return missing
 
 
@@ -230,18 +233,47 @@ def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     if not jobs:
         return
     on_cpu, devices = torch.device(jobs[0].device).type == "cpu", len({job.device for job in jobs})
-    usual = -1 if on_cpu else JOBS_PER_CUDA_DEVICE * devices
-    n_jobs = n_jobs or joblib.parallel.get_active_backend()[1] or usual
     prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config overrides
+    backend, configured = joblib.parallel.get_active_backend()
+    here = on_cpu and isinstance(backend, joblib.parallel.BACKENDS["loky"])  # not a cluster's workers
+    usual = _processes(len(jobs)) if here else -1 if on_cpu else JOBS_PER_CUDA_DEVICE * devices
+    n_jobs = n_jobs or configured or usual
+    if here:  # joblib starts a process for each of n_jobs, even if there are fewer calls
+        n_jobs = min(joblib.effective_n_jobs(n_jobs), len(jobs))
     with tempfile.TemporaryDirectory() as notes, _progress_bar(jobs, Path(notes)), machine.exact_float32():
         calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
-        joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
+        with _temporary_folder_named():
+            joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
+
+
+def _processes(jobs: int) -> int:
+    """Return how many processes to start: no more than jobs, than processors, and than free memory has room for."""
+    free = math.inf
+    with suppress(ImportError):
+        import psutil
+
+        free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # a container may have less
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return max(1, int(min(jobs, joblib.cpu_count(), free / BYTES_PER_PROCESS)))
+
+
+@contextmanager
+def _temporary_folder_named() -> Iterator[None]:
+    """Raise an OSError that names the folder where joblib's own error does not: images go through a file there."""
+    try:
+        yield
+    except pickle.PicklingError as error:
+        folder = os.environ.get("JOBLIB_TEMP_FOLDER") or f"/dev/shm or {tempfile.gettempdir()}"
+        if "Errno" not in (reason := str(error.__cause__).rstrip('\n"').splitlines()[-1]):
+            raise
+        raise OSError(f"cannot share the images through {folder} ({reason}); set JOBLIB_TEMP_FOLDER") from error
 
 
 def _write_progress(note: Path, iteration: int) -> None:
     with suppress(OSError):  # no run fails for its progress bar
         if note.parent.exists():
-            note.write_text(str(iteration))
+            note.write_text(str(iteration), encoding="utf-8")
 
 
 @contextmanager
@@ -252,7 +284,7 @@ def _progress_bar(jobs: list[Job], notes: Path) -> Iterator[None]:
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=jobs[0].folder.parent.name) as bar:
 
         def show() -> None:
-            made = {note.name: int(note.read_text() or 0) for note in notes.iterdir()}
+            made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
             bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
             bar.n = sum(made.values())
             bar.refresh()

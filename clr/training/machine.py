@@ -25,7 +25,7 @@ def keep_freed_memory() -> bool:
     The temporaries of one update are larger than glibc's thresholds. Faulting them in anew each time costs up to
     half the speed. Returns whether the settings took: False without glibc.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":  # libc_ver fails in Pythons of Microsoft's Store
         return False
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
     mallopt = ctypes.CDLL(None).mallopt
@@ -121,9 +121,12 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
 @cache
 def _processor() -> str:
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = {line.split(":")[1].strip() for line in file if line.startswith("model name")}
         return ", ".join(sorted(names)) or platform.machine()
+    if sys.platform == "darwin":  # platform.processor() says "arm" there
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+        return asked.stdout.strip() or platform.machine()
     return platform.processor() or platform.machine()
 
 

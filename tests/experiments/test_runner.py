@@ -196,11 +196,11 @@ def test_kept_weights_are_those_of_the_last_update(trial, small, tmp_path):
 def test_result_of_another_config_or_data_set_is_refused_before_training(trial, small, tmp_path):
     run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
     path = tmp_path / "synthetic" / "trial" / "long" / "seed-0.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"config": record["config"] | {"momentum": 0.5}}))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"config": record["config"] | {"momentum": 0.5}}), encoding="utf-8")
     with pytest.raises(ResultError, match=r"config.momentum is 0.5, asked for 0.9"):
         run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path)
-    path.write_text(json.dumps(record | {"data": {"name": "synthetic", "fingerprint": "other"}}))
+    path.write_text(json.dumps(record | {"data": {"name": "synthetic", "fingerprint": "other"}}), encoding="utf-8")
     with pytest.raises(ResultError, match=r"data.fingerprint is 'other', asked for"):
         run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path)
     assert not (tmp_path / "synthetic" / "trial" / "long" / "seed-1.csv").exists()

@@ -34,7 +34,10 @@ def through_json(config):
 @pytest.fixture(scope="module")
 def committed():
     """The configs of all committed results, as their files have them."""
-    return {path: json.loads(path.read_text())["config"] for path in sorted(RESULTS.glob("*/*/*/seed-*.json"))}
+    return {
+        path: json.loads(path.read_text(encoding="utf-8"))["config"]
+        for path in sorted(RESULTS.glob("*/*/*/seed-*.json"))
+    }
 
 
 @pytest.mark.parametrize("policy", [CONFIG.policy, Stages({0: Fixed(0.1), 5: Triangular(0.1, 0.2, 5)})])
