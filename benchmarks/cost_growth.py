@@ -23,6 +23,7 @@ import torch
 import clr
 from clr import experiments, figures
 from clr.training import machine, train
+from clr.training.float32 import exact_float32
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 3
@@ -59,7 +60,7 @@ def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **chan
     calls = (joblib.delayed(run)(data, device, updates, **({"test_pictures": 100} | changes)) for _ in range(runs))
     if prefer == "threads":
         torch.cuda.reset_peak_memory_stats()
-    with machine.exact_float32():
+    with exact_float32():
         found = joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls)
     return sum(speed for speed, _ in found), max(memory for _, memory in found)
 

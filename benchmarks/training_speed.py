@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import clr
 from clr import experiments, nets
 from clr.training import machine, train
+from clr.training.float32 import exact_float32
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = 20  # updates before the clock starts
@@ -74,7 +75,7 @@ def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
 
 def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
     """Measure without TF32, as ours is measured. torch uses TF32 for convolutions by default."""
-    with machine.exact_float32():
+    with exact_float32():
         return measure(*arguments)
 
 
@@ -99,7 +100,7 @@ def ours(net: str, data: clr.data.Cifar10, runs: int, updates: int, device: str,
     """Return the updates per second of so many runs together, from the first one's half time to the last one's end."""
     calls = (joblib.delayed(one_run)(net, data, seed, updates, device, tf32) for seed in range(runs))
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
-    with machine.exact_float32(tf32):
+    with exact_float32(tf32):
         started, ended = zip(*joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls), strict=True)
     return runs * updates / (max(ended) - min(started))
 
@@ -149,7 +150,7 @@ def main() -> None:
         rows.append(row(net, measured, options))
         print(json.dumps(rows[-1], indent=1), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    with machine.exact_float32():
+    with exact_float32():
         record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
     path = RESULTS / f"training_speed_{torch.device(options.device).type}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

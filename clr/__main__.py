@@ -22,11 +22,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Nothing finished is lost: the same command goes on from here.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        known = str(interrupt) or "Interrupted. Nothing finished is lost: the same command goes on from here."
+        print(f"\n{known}", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"clr: {error}", file=sys.stderr)
+        notes = getattr(error, "__notes__", [])
+        print(f"clr: {error}", *notes[-1:], sep="\n", file=sys.stderr)
         return 1
     return 0
 

@@ -7,9 +7,10 @@ sizes and drop points together, so that every curve keeps its shape.
 import math
 import os
 import pickle
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,8 +24,10 @@ from tqdm.auto import tqdm
 from clr import _checks, paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.experiments.catalogue import EXPERIMENTS
+from clr.experiments.stop import Stop
 from clr.policies import Policy, Stages
-from clr.training import Run, RunConfig, machine, require_same_run, run_spec, train
+from clr.training import Run, RunConfig, Stopped, cuda, machine, require_same_run, run_spec, train
+from clr.training.float32 import exact_float32
 
 __all__ = ["EXPERIMENTS", "SCALES", "Scale", "configs", "results_folder", "run"]
 
@@ -95,7 +98,7 @@ class Job:
     device: str
     rerun: bool
 
-    def __call__(self, data: Cifar10, progress: Path) -> None:
+    def __call__(self, data: Cifar10, progress: Path, stop: Callable[[], bool] = lambda: False) -> None:
         """Train, and write the result; an interruption leaves a checkpoint to go on from."""
         if self.is_finished(data):  # another process finished it after the plan was made
             self.delete_checkpoint()
@@ -108,6 +111,7 @@ class Job:
             device=self.device,
             checkpoint=self._checkpoint,
             progress=lambda n: _write_progress(progress, n),
+            stop=stop,
         )
         if not self.is_finished(data):  # of two processes that train it at once, the first keeps its result
             self._save(run, data)
@@ -125,6 +129,10 @@ class Job:
         """Delete the checkpoint, also one that a killed process left behind."""
         with suppress(OSError):  # in a read-only folder it stays, and harms nobody
             self._checkpoint.unlink(missing_ok=True)
+
+    def has_checkpoint(self) -> bool:
+        """Return whether an interrupted run left a checkpoint."""
+        return self._checkpoint.exists()
 
     def _save(self, run: Run, data: Cifar10) -> None:
         seed = self.config.seed
@@ -217,33 +225,53 @@ def _devices(device: str) -> list[str]:
     """Return the devices that the runs take in turn: "cuda" without a number stands for all of them."""
     if device == "cuda" and torch.cuda.device_count() > 1:
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    try:
-        asked = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be one of torch's, such as 'cpu' or 'cuda:0', got {device!r}") from error
-    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device must be one that torch can see ({torch.cuda.device_count()} CUDA devices here), got {device!r}"
-        )
-    return [str(asked)]
+    return [str(cuda.check_device(device))]
 
 
 def _run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None) -> None:
     """Run jobs side by side, with one progress bar of updates for all."""
     if not jobs:
         return
-    on_cpu, devices = torch.device(jobs[0].device).type == "cpu", len({job.device for job in jobs})
+    on_cpu, devices = torch.device(jobs[0].device).type == "cpu", sorted({job.device for job in jobs})
     prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config overrides
+    n_jobs = _side_by_side(jobs, n_jobs, on_cpu, len(devices))
+    names = ", ".join(map(machine.describe_device, devices))
+    count = min(len(jobs), joblib.effective_n_jobs(n_jobs))
+    print(f"{jobs[0].folder.parent.name}: {len(jobs)} runs, {count} side by side on {names}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as notes, tempfile.TemporaryDirectory() as signals:
+        stop = Stop(os.path.join(signals, "stop"))
+        calls = (joblib.delayed(stop.guard)(job, data, Path(notes) / str(i), stop) for i, job in enumerate(jobs))
+        with stop.on_interrupt() as interrupts, _progress_bar(jobs, Path(notes)), exact_float32():
+            try:
+                with _temporary_folder_named():
+                    errors = joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
+            except Exception as error:  # joblib's own: a worker was killed, for example
+                errors = [error]
+    _raise_first(errors, bool(interrupts), jobs)
+
+
+def _side_by_side(jobs: list[Job], n_jobs: int | None, on_cpu: bool, devices: int) -> int:
+    """Return how many runs joblib should have side by side."""
     backend, configured = joblib.parallel.get_active_backend()
     here = on_cpu and isinstance(backend, joblib.parallel.BACKENDS["loky"])  # not a cluster's workers
     usual = _processes(len(jobs)) if here else -1 if on_cpu else JOBS_PER_CUDA_DEVICE * devices
     n_jobs = n_jobs or configured or usual
     if here:  # joblib starts a process for each of n_jobs, even if there are fewer calls
         n_jobs = min(joblib.effective_n_jobs(n_jobs), len(jobs))
-    with tempfile.TemporaryDirectory() as notes, _progress_bar(jobs, Path(notes)), machine.exact_float32():
-        calls = (joblib.delayed(job)(data, Path(notes) / str(i)) for i, job in enumerate(jobs))
-        with _temporary_folder_named():
-            joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
+    return n_jobs
+
+
+def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: list[Job]) -> None:
+    """Raise what ended the runs early, with what is kept; the runs that stopped for it are no errors."""
+    first = next((error for error in errors if error is not None and not isinstance(error, Stopped)), None)
+    if first is None and not interrupted:
+        return
+    kept = sum(job.has_checkpoint() for job in jobs)
+    left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call finishes what is missing, and nothing twice"
+    if interrupted or first is None or isinstance(first, KeyboardInterrupt):
+        raise KeyboardInterrupt(f"Interrupted. {left}.") from first
+    first.add_note(f"The other runs were stopped. {left}.")
+    raise first
 
 
 def _processes(jobs: int) -> int:

@@ -1,4 +1,4 @@
-"""What an interrupted run resumes from: one file, replaced every half minute, for this run alone."""
+"""What an interrupted run resumes from: one file, replaced every half minute and when the run is asked to stop."""
 
 import io
 import time
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from clr import paths
 from clr.results import ResultError
+from clr.training import cuda
 from clr.training.config import require_same_run
 
 __all__ = ["Checkpoint"]
@@ -21,26 +22,41 @@ SECONDS = 30.0  # between two of them
 
 
 class Checkpoint:
-    """The checkpoint of one run: its rows, the seconds they took, its first provenance, net and optimizer.
+    """The checkpoint of one run: its rows, updates and seconds, its first provenance, net and optimizer.
 
     Args:
         path: the file; None keeps no checkpoint.
         spec: the `run_spec`. The checkpoint of another run is refused.
         provenance: that of this process; the file keeps that of the first.
 
-    `rows`, `seconds_before` and `first_provenance` are those of the file after `load`.
+    After `load`, these are as in the file: `rows`, `iteration` (updates made) and `losses` (of the updates after the
+    last row).
     """
 
     def __init__(self, path: Path | None, spec: dict[str, Any], provenance: dict[str, Any]) -> None:
         self.path, self.spec = path, spec
         self.rows: list[dict[str, float]] = []
-        self.seconds_before, self.first_provenance = 0.0, dict(provenance)
-        self.start_time = self.save_time = time.perf_counter()
+        self.iteration = 0
+        self.losses: list[float] = []
+        self.seconds_before, self._provenance, self._first_provenance = 0.0, provenance, provenance
+        self._start_time = self._save_time = time.perf_counter()
+
+    @property
+    def last_evaluation(self) -> int:
+        """The updates before the last row."""
+        return int(self.rows[-1]["iteration"]) if self.rows else 0
 
     @property
     def seconds(self) -> float:
         """The seconds of the run so far, those before interruptions included."""
-        return self.seconds_before + time.perf_counter() - self.start_time
+        return self.seconds_before + time.perf_counter() - self._start_time
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """This process's provenance, all seconds, and what was different where the run was begun."""
+        now, first = self._provenance, self._first_provenance
+        begun = {name: value for name, value in first.items() if value != now.get(name)}
+        return now | {"seconds": round(self.seconds, 1)} | ({"begun": begun} if begun else {})
 
     def load(self, net: nn.Module, optimizer: Optimizer) -> None:
         """Put the file's state, if there is one, into net, optimizer and this object.
@@ -56,32 +72,34 @@ class Checkpoint:
             net.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             self.rows, self.seconds_before = state["rows"], state["seconds"]
-            self.first_provenance = dict(state["begun"]) or self.first_provenance
+            self.iteration = state.get("iteration", self.last_evaluation)  # older files were written there alone
+            self.losses = state.get("losses", [])
+            self._first_provenance = dict(state["begun"]) or self._provenance
         except ResultError:
             raise
         except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
             raise ResultError(f"{self.path} is damaged ({error}); delete it to begin anew") from error
 
-    def save_if_due(self, net: nn.Module, optimizer: Optimizer) -> None:
-        """Write the file, if the last one is older than `SECONDS`."""
-        if time.perf_counter() - self.save_time > SECONDS:
-            self.save_time = time.perf_counter()
-            self.save(net, optimizer)
+    def save_if_due(self, net: nn.Module, optimizer: Optimizer, iteration: int) -> None:
+        """Write the file after an evaluation, if the last one is older than `SECONDS`."""
+        if time.perf_counter() - self._save_time > SECONDS:
+            self._save_time = time.perf_counter()
+            self.save(net, optimizer, iteration, [])
 
-    def save(self, net: nn.Module, optimizer: Optimizer) -> None:
-        """Write the file, if there is to be one, whole or not at all."""
+    def save(self, net: nn.Module, optimizer: Optimizer, iteration: int, losses: list[float]) -> None:
+        """Write the file, if there is to be one, whole or not at all.
+
+        Args:
+            iteration: the updates made.
+            losses: those of the updates after the last row.
+        """
         if self.path is None:
             return
-        state = {
-            "identity": self.spec,
-            "rows": self.rows,
-            "seconds": self.seconds,
-            "begun": self.first_provenance,
-            "net": net.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
+        state = {"identity": self.spec, "rows": self.rows, "iteration": iteration, "losses": losses}
+        state |= {"seconds": self.seconds, "begun": self._first_provenance}
         content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file
-        torch.save(state, content)
+        with cuda.shared(next(net.parameters()).device):
+            torch.save(state | {"net": net.state_dict(), "optimizer": optimizer.state_dict()}, content)
         with paths.atomic_write(self.path) as part:
             part.write_bytes(content.getvalue())  # a view of it, left in a traceback, crashes Python 3.12.1
 

@@ -1,11 +1,10 @@
-"""The machine that a run is made on: its memory, threads, device and float32, and the record of them."""
+"""The machine that a run is made on: its memory, its CPU threads, the names of its parts."""
 
 import ctypes
 import os
 import platform
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["cpu_threads", "exact_float32", "keep_freed_memory", "on_device", "provenance"]
+from clr.training import float32
+
+__all__ = ["cpu_threads", "describe_device", "keep_freed_memory", "provenance"]
 
 
 @cache
@@ -44,78 +45,34 @@ def cpu_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_lock = threading.Lock()
-_open: list[bool] = []  # the tf32 of every `exact_float32` that is open, in all threads
-_saved_flags: list[tuple[bool, ...]] = []  # the flags before the first of them
-
-
-@contextmanager
-def exact_float32(tf32: bool = False) -> Iterator[None]:
-    """Make CUDA multiply in exact float32, not in TF32, and by algorithms that repeat their bits.
-
-    The flags belong to the process, so all runs in its threads must ask for the same. The last to end restores them.
-
-    Raises:
-        ValueError: another thread computes with the other setting.
-    """
-    with _lock:
-        if (not tf32) in _open:
-            raise ValueError(f"tf32 must be {not tf32}, as in the runs that go on in this process, got {tf32}")
-        if not _open:
-            _saved_flags.append(_swap_flags((tf32, True, False, tf32)))
-        _open.append(tf32)
-    try:
-        yield
-    finally:
-        with _lock:
-            _open.pop()
-            if not _open:
-                _swap_flags(_saved_flags.pop())
-
-
-def _swap_flags(flags: tuple[bool, ...]) -> tuple[bool, ...]:
-    """Set the flags; return what they were."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
-    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = flags
-    return before
-
-
-@contextmanager
-def on_device(device: str, tf32: bool = False) -> Iterator[None]:
-    """Compute on a device; on CUDA on the thread's own stream, so that threads compute side by side."""
-    if torch.device(device).type != "cuda":
-        yield
-        return
-    backward_here = torch.autograd.set_multithreading_enabled(False)  # or one thread makes that of all runs
-    with exact_float32(tf32), torch.cuda.device(device), torch.cuda.stream(_stream(device)), backward_here:
-        yield
-
-
-_own = threading.local()
-
-
-def _stream(device: str) -> torch.cuda.Stream:
-    """Return this thread's stream. torch hands out the same 32 in turn, so a new one may be another thread's."""
-    streams = vars(_own)
-    if device not in streams:
-        streams[device] = torch.cuda.Stream(device)
-    return streams[device]
-
-
 def provenance(device: str, threads: int) -> dict[str, Any]:
     """Return the hardware and versions that a run was made with: recorded beside its result, never compared."""
     cuda = torch.device(device).type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "threads": threads,
-        "tf32": cuda and torch.backends.cudnn.allow_tf32,
+        "tf32": cuda and float32.is_tf32(),
         "torch": str(torch.__version__),  # plain: a checkpoint holds it, too
+        **({"cudnn": torch.backends.cudnn.version()} if cuda else {}),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": sys.platform,
         "commit": _commit(),
     }
+
+
+def describe_device(device: str) -> str:
+    """Return a device in words, and why it is not CUDA where a driver of NVIDIA's is installed.
+
+    For example "cuda:0 (NVIDIA H200, 138 GiB free)" or "CPU (AMD EPYC)".
+    """
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return f"{device} ({torch.cuda.get_device_name(device)}, {free / 2**30:.0f} GiB free)"
+    if torch.cuda.is_available() or not os.path.exists("/proc/driver/nvidia/version"):
+        return f"CPU ({_processor()})"
+    built = f"too old for CUDA {torch.version.cuda}?" if torch.version.cuda else "this torch is built without CUDA"
+    return f"CPU ({_processor()}): torch sees no CUDA device, though there is a driver ({built})"
 
 
 @cache

@@ -19,12 +19,12 @@ from clr import _checks, results
 from clr.data import Cifar10
 from clr.nets import NETS
 from clr.optim import SOLVERS
-from clr.training import machine
+from clr.training import cuda, machine
 from clr.training.checkpoint import Checkpoint
 from clr.training.config import RunConfig, run_spec
-from clr.training.update import Batches, Update
+from clr.training.update import LAYOUT, Batches, Update
 
-__all__ = ["Run", "evaluate", "train"]
+__all__ = ["Run", "Stopped", "evaluate", "train"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Run:
     weights: dict[str, Tensor]
 
 
+class Stopped(Exception):
+    """A run was asked to stop. Its checkpoint, if it has one, holds all of its updates."""
+
+
 def train(
     config: RunConfig,
     data: Cifar10,
@@ -46,18 +50,22 @@ def train(
     tf32: bool = False,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Train one net from scratch, or from its checkpoint. A run whose loss is no longer finite ends there, diverged.
 
     Args:
-        device: a torch device.  threads: CPU threads, which the bits depend on.
+        device: "cpu" or a CUDA device.  threads: CPU threads, which the bits depend on.
         tf32: multiply with 10 bits of the mantissa on CUDA, for speed. No result is made so.
-        checkpoint: the file of the checkpoint, written every half minute. The caller removes it when the result is
-            safe. None keeps none.
+        checkpoint: the file of the checkpoint, written every half minute and when the run is stopped. The caller
+            removes it when the result is safe. None keeps none.
         progress: called with the number of updates made, at the start and at each evaluation.
+        stop: asked before each update. Where it returns True, the run writes its checkpoint and ends with `Stopped`.
 
     Raises:
         ResultError: the checkpoint is damaged, or of another run; the message names the field.
+        Stopped: `stop` returned True.
+        ValueError: the device is not there, or cannot train.
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config must be a RunConfig, got {config!r}")
@@ -65,66 +73,63 @@ def train(
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     _checks.function("progress", progress)
-    with machine.cpu_threads(_checks.positive_int("threads", threads)), machine.on_device(device, tf32):
-        return _train(config, data, device, threads, checkpoint, progress)
+    _checks.function("stop", stop)
+    with machine.cpu_threads(_checks.positive_int("threads", threads)), cuda.on_device(device, tf32):
+        state = Checkpoint(checkpoint, run_spec(config, data), machine.provenance(device, threads))
+        return _train(config, data, device, state, progress, stop)
 
 
 def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu") -> dict[str, float]:
     """Return the test loss and accuracy of a net from its weights (safetensors), evaluated as in its run."""
     from safetensors.torch import load_file
 
-    with machine.cpu_threads(1), machine.on_device(device):
-        net = _net(config, device)
-        net.load_state_dict(load_file(weights))
-        return _batches(config, data, device).evaluate(net)
+    with machine.cpu_threads(1), cuda.on_device(device):
+        with cuda.shared(device):
+            net = _net(config, device)
+            net.load_state_dict(load_file(weights))
+            batches = _batches(config, data, device)
+        return batches.evaluate(net)
 
 
 def _train(
-    config: RunConfig,
-    data: Cifar10,
-    device: str,
-    threads: int,
-    path: Path | None,
-    progress: Callable[[int], None],
-) -> Run:
+    config: RunConfig, data: Cifar10, device: str, checkpoint: Checkpoint, progress: Callable[[int], None],
+    stop: Callable[[], bool],
+) -> Run:  # fmt: skip
     machine.keep_freed_memory()
-    provenance = machine.provenance(device, threads)
-    checkpoint = Checkpoint(path, run_spec(config, data), provenance)
-    net = _net(config, device)
-    optimizer = _optimizer(config, net)
-    batches = _batches(config, data, device)
-    checkpoint.load(net, optimizer)
-    rows = checkpoint.rows
-    start = int(rows[-1]["iteration"]) if rows else 0
-    rates = config.policy(np.arange(config.iterations)).tolist()
-    update = Update(net, optimizer, batches, rates, start, config.evaluate_every)
+    with cuda.shared(device):
+        net = _net(config, device)
+        optimizer = _optimizer(config, net)
+        batches = _batches(config, data, device)
+        checkpoint.load(net, optimizer)
+        rows, start = checkpoint.rows, checkpoint.iteration
+        rates = config.policy(np.arange(config.iterations)).tolist()
+        update = Update(net, optimizer, batches, rates, start, config.evaluate_every, checkpoint.losses)
     progress(start)
     try:
         for k in range(start, config.iterations):
+            if stop():
+                checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
+                raise Stopped(f"stopped after {k} updates")
             update(k)
             if (k + 1) % config.evaluate_every and k + 1 < config.iterations:
                 continue
-            train_loss, tested = update.train_loss(), batches.evaluate(net)
-            rows.append({"iteration": k + 1, "lr": rates[k], "train_loss": train_loss, **tested})
+            losses = {"train_loss": update.train_loss(), **batches.evaluate(net)}
+            rows.append({"iteration": k + 1, "lr": rates[k], **losses})
             progress(k + 1)
             if results.has_diverged(rows[-1]):
                 break
-            checkpoint.save_if_due(net, optimizer)
+            checkpoint.save_if_due(net, optimizer, k + 1)
     finally:
         update.release()
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    return Run(rows, bool(results.has_diverged(rows[-1])), provenance | _history(checkpoint, provenance), weights)
-
-
-def _history(checkpoint: Checkpoint, provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the seconds in all, and what was other where the run was begun: commit, version or device."""
-    begun = {name: value for name, value in checkpoint.first_provenance.items() if value != provenance.get(name)}
-    return {"seconds": round(checkpoint.seconds, 1)} | ({"begun": begun} if begun else {})
+    with cuda.shared(device):
+        weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    return Run(rows, bool(results.has_diverged(rows[-1])), checkpoint.provenance, weights)
 
 
 def _net(config: RunConfig, device: str) -> nn.Module:
     net = NETS[config.net](config.init, torch.Generator().manual_seed(config.seed))
-    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = LAYOUT[torch.device(device).type]
+    return net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def _batches(config: RunConfig, data: Cifar10, device: str) -> Batches:

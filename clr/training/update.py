@@ -7,7 +7,8 @@ code runs directly.
 
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -18,8 +19,11 @@ from torch.optim import Optimizer
 from clr.data import Cifar10, Split
 from clr.optim import CaffeSGD
 from clr.schedulers import set_lr
+from clr.training import cuda
 
-__all__ = ["Batches", "Update"]
+__all__ = ["LAYOUT", "Batches", "Update"]
+
+LAYOUT = {"cpu": torch.channels_last, "cuda": torch.channels_last}  # benchmarks/first_gpu.py times both on CUDA
 
 
 class Batches:
@@ -45,8 +49,8 @@ class Batches:
         if size > len(data.train):
             raise ValueError(f"batch_size must be at most the {len(data.train)} training pictures, got {size}")
         self.device, self.size, self.seed, self.pixels, self.reshuffle = device, size, seed, pixels, reshuffle
-        self.train_set = _to_device_nhwc(data.train, device)
-        self.test_set = _to_device_nhwc(_spread(data.test, test_pictures), device)
+        self.train_set = _resident(data, None, device)
+        self.test_set = _resident(data, min(test_pictures or len(data.test), len(data.test)), device)
         mean = data.mean_image if pixels == "caffe" else data.channel_means.view(3, 1, 1)
         self.mean = mean.permute(1, 2, 0).contiguous().to(device)
         self.epoch, self.permutation = -1, torch.zeros(len(data.train), dtype=torch.int64, device=device)
@@ -69,38 +73,65 @@ class Batches:
         """Return batch k of the present epoch; k is a tensor of one element on the device."""
         first = k % (len(self.permutation) // self.size) * self.size
         index = self.permutation.index_select(0, first + self.offsets)
-        images, labels = (tensor.index_select(0, index) for tensor in self.train_set)
+        images, labels = (tensor.index_select(0, index) for tensor in (self.train_set.images, self.train_set.labels))
         return self._normalize(images), labels
 
     def _normalize(self, images: Tensor) -> Tensor:  # uint8, (N, 32, 32, 3)
         floats = images.float().sub_(self.mean)
         if self.pixels == "unit":
             floats.mul_(1 / 255)
-        return floats.permute(0, 3, 1, 2)  # (N, 3, 32, 32)
+        layout = LAYOUT[floats.device.type]
+        return floats.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # (N, 3, 32, 32)
 
     @torch.no_grad()
     def evaluate(self, net: nn.Module, size: int = 250) -> dict[str, float]:
         """Return the mean loss and the accuracy on the test images, `size` of them at a time."""
-        net.eval()
-        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
-        for images, labels in zip(*(tensor.split(size) for tensor in self.test_set), strict=True):
-            scores = net(self._normalize(images))
-            loss += F.cross_entropy(scores, labels, reduction="sum")
-            right += (scores.argmax(1) == labels).sum()
-        net.train()
-        total = len(self.test_set[1])
-        return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
+        test, total = self.test_set, len(self.test_set.labels)
+        with cuda.shared(self.device):
+            net.eval()
+            loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
+            for images, labels in zip(test.images.split(size), test.labels.split(size), strict=True):
+                scores = net(self._normalize(images))
+                loss += F.cross_entropy(scores, labels, reduction="sum")
+                right += (scores.argmax(1) == labels).sum()
+            net.train()
+            return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
 
 
-def _spread(split: Split, count: int | None) -> Split:
-    """Return so many images of a split, evenly spread; None for all."""
-    total = len(split)
-    index = torch.arange(min(count or total, total)) * total // min(count or total, total)
+@dataclass(frozen=True, eq=False)
+class _Resident:
+    """Images on a device, uint8, (N, 32, 32, 3), and their labels, int64, (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+_residents: WeakKeyDictionary[Cifar10, WeakValueDictionary] = WeakKeyDictionary()  # while a run uses them
+_upload_lock = threading.Lock()
+
+
+def _resident(data: Cifar10, test_count: int | None, device: str) -> _Resident:
+    """Return the training images, or so many test images, on a device; the runs of a process share them."""
+    with _upload_lock:
+        residents = _residents.setdefault(data, WeakValueDictionary())
+        resident = residents.get((device, test_count))
+        if resident is None:
+            split = data.train if test_count is None else _spread(data.test, test_count)
+            resident = residents[device, test_count] = _to_device_nhwc(split, device)
+    return resident
+
+
+def _spread(split: Split, count: int) -> Split:
+    """Return so many images of a split, evenly spread."""
+    index = torch.arange(count) * len(split) // count
     return Split(split.images[index], split.labels[index])
 
 
-def _to_device_nhwc(split: Split, device: str) -> tuple[Tensor, Tensor]:
-    return split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device)  # (N, 32, 32, 3)
+def _to_device_nhwc(split: Split, device: str) -> _Resident:
+    resident = _Resident(split.images.permute(0, 2, 3, 1).contiguous().to(device), split.labels.to(device))
+    if resident.images.is_cuda:
+        torch.cuda.current_stream().synchronize()  # the streams of other threads read them next
+    return resident
 
 
 class Update:
@@ -112,49 +143,58 @@ class Update:
         rates: the rate of every update.
         start: the first update.
         every: updates between evaluations; so many losses are kept.
+        losses: those of the updates since the last evaluation, where the start is not one.
     """
 
     WARM_UP = 3  # updates before the capture, in which cuDNN and the allocator settle
-    capture_lock = threading.Lock()  # one thread at a time
 
     def __init__(
-        self, net: nn.Module, optimizer: Optimizer, batches: Batches, rates: Sequence[float], start: int, every: int
-    ) -> None:
+        self, net: nn.Module, optimizer: Optimizer, batches: Batches, rates: Sequence[float], start: int, every: int,
+        losses: Sequence[float] = (),
+    ) -> None:  # fmt: skip
         device = batches.device
         self.net, self.optimizer, self.batches, self.every = net, optimizer, batches, min(every, len(rates))
         self.updates_done, self.k = start, torch.tensor([start], device=device)
         self.host_rates, self.rates = rates, torch.tensor(rates, dtype=torch.float32, device=device)
         self.losses = torch.zeros(self.every, device=device)
+        self.losses[: len(losses)] = torch.tensor(losses)
         self.rate_on_device = isinstance(optimizer, CaffeSGD)
         self.lr = {group["lr_mult"]: torch.zeros((), device=device) for group in optimizer.param_groups}
         if self.rate_on_device:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr[group["lr_mult"]]
-        self.warmup_end, self.use_graph = start + self.WARM_UP, self.rate_on_device and self.k.is_cuda
+        self.warmup_end = start + self.WARM_UP
+        self.use_graph = self.rate_on_device and self.k.is_cuda and cuda.use_graphs()
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, k: int) -> None:
         """Make update k."""
-        self.batches.set_epoch_of(k)
-        if not self.rate_on_device:
-            self._set_host_lr(k)
-        self._capture_if_due(k)
-        if self.graph is not None:
-            self.graph.replay()
-        else:
-            first_on_cuda = self.k.is_cuda and k < self.warmup_end  # sets libraries up, which disturbs a capture
-            with self.capture_lock if first_on_cuda else nullcontext():
+        with (cuda.alone if k <= self.warmup_end else cuda.shared)(self.batches.device):
+            self.batches.set_epoch_of(k)
+            if not self.rate_on_device:
+                self._set_host_lr(k)
+            if self.use_graph and k == self.warmup_end:
+                self._capture()
+            if self.graph is not None:
+                self.graph.replay()
+            else:
                 self._eager_update()
         self.updates_done = k + 1
 
     def release(self) -> None:
         """Free the graph; not while another thread captures one."""
-        with self.capture_lock:
+        with cuda.shared(self.batches.device):
             self.graph = None
+
+    def losses_since(self, k: int) -> list[float]:
+        """Return the losses of the updates from k on; at most the last `every` are kept."""
+        with cuda.shared(self.batches.device):
+            return [self.losses[i % self.every].item() for i in range(k, self.updates_done)]
 
     def train_loss(self) -> float:
         """Return the mean loss of the updates since the last evaluation."""
-        return self.losses[: (self.updates_done - 1) % self.every + 1].cpu().double().mean().item()
+        with cuda.shared(self.batches.device):
+            return self.losses[: (self.updates_done - 1) % self.every + 1].cpu().double().mean().item()
 
     def _set_host_lr(self, k: int) -> None:
         for group in self.optimizer.param_groups:
@@ -172,15 +212,9 @@ class Update:
         self.losses.index_copy_(0, self.k % self.every, loss.detach().view(1))
         self.k.add_(1)
 
-    def _capture_if_due(self, k: int) -> None:
-        if self.use_graph and self.graph is None and k >= self.warmup_end:
-            self._capture()
-
     def _capture(self) -> None:
-        """Record the update's kernels without running them. The gradients made here belong to the graph."""
+        """Record the update as a graph. The gradients made here belong to it; where it fails, they go."""
         self.optimizer.zero_grad()
-        graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.current_stream()
-        with self.capture_lock, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            self._eager_update()
-        self.graph = graph
+        self.graph = cuda.capture(self._eager_update)
+        if self.graph is None:
+            self.optimizer.zero_grad()

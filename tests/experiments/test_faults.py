@@ -295,7 +295,7 @@ def home(monkeypatch, tmp_path):
         else:
             checkpoint = Checkpoint(folder / arm / f".seed-{seed}.checkpoint", run, {})
             checkpoint.rows = [ROW]
-            checkpoint.save(net, training.run._optimizer(config, net))
+            checkpoint.save(net, training.run._optimizer(config, net), 1, [])
     return folder / "quick-unit"
 
 

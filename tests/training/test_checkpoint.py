@@ -9,7 +9,7 @@ import torch
 from clr import training
 from clr.policies import Triangular
 from clr.results import ResultError
-from clr.training import RunConfig, run_spec, train
+from clr.training import RunConfig, Stopped, run_spec, train
 from clr.training.checkpoint import Checkpoint
 
 CONFIG = RunConfig(
@@ -66,19 +66,41 @@ def test_an_interrupted_run_resumes_bit_for_bit(small, tmp_path, monkeypatch, ne
     assert seen[0] == after
 
 
+@pytest.mark.parametrize("optimizer", ["CaffeSGD", "Adam"])
+@pytest.mark.parametrize("after", [[1], [4], [3, 4, 5], [7]])
+def test_a_run_stopped_anywhere_resumes_bit_for_bit(small, tmp_path, optimizer, after):
+    """Also between evaluations, whose train loss is the mean over the updates before and after the stop."""
+    config, seen = changed(optimizer=optimizer), []
+    whole = train(config, small)
+    for updates in after:
+        made = updates - (seen[-1] if seen else 0)
+        asked = iter([False] * made + [True])
+        with pytest.raises(Stopped, match=f"stopped after {updates} updates"):
+            train(config, small, checkpoint=tmp_path / "c", stop=lambda asked=asked: next(asked))
+        seen.append(updates)
+    resumed = []
+    assert_same(train(config, small, checkpoint=tmp_path / "c", progress=resumed.append), whole)
+    assert resumed[0] == after[-1]
+
+
+def test_a_run_without_a_checkpoint_can_be_stopped(small):
+    with pytest.raises(Stopped, match="stopped after 0 updates"):
+        train(CONFIG, small, stop=lambda: True)
+
+
 def test_a_checkpoint_is_written_when_half_a_minute_is_over(state, tmp_path, monkeypatch):
     now, written = [0.0], []
     monkeypatch.setattr(training.checkpoint.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(Checkpoint, "save", lambda checkpoint, *state: written.append(now[0]))
     checkpoint = Checkpoint(tmp_path / "c", {}, {})
     for now[0] in (0, 29, 31, 60, 62, 99):
-        checkpoint.save_if_due(*state)
+        checkpoint.save_if_due(*state, 0)
     assert written == [31, 62, 99]
 
 
 def test_without_a_path_nothing_is_written(state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Checkpoint(None, {}, {}).save(*state)
+    Checkpoint(None, {}, {}).save(*state, 0, [])
     assert not list(tmp_path.iterdir())
 
 
@@ -87,7 +109,7 @@ def test_seconds_add_up_over_interruptions(small, state, tmp_path, monkeypatch):
     monkeypatch.setattr(training.checkpoint.time, "perf_counter", lambda: now[0])
     first = Checkpoint(tmp_path / "c", spec, {})
     now[0] += 40
-    first.save(*state)
+    first.save(*state, 0, [])
     now[0] += 1000  # nobody trains
     second = Checkpoint(tmp_path / "c", spec, {})
     second.load(*state)
@@ -97,7 +119,7 @@ def test_seconds_add_up_over_interruptions(small, state, tmp_path, monkeypatch):
 
 def test_a_checkpoint_restores_the_memory_format(small, state, tmp_path):
     spec = run_spec(CONFIG, small)
-    Checkpoint(tmp_path / "c", spec, {}).save(*state)
+    Checkpoint(tmp_path / "c", spec, {}).save(*state, 0, [])
     net = training.run._net(CONFIG, "cpu")
     optimizer = training.run._optimizer(CONFIG, net)
     Checkpoint(tmp_path / "c", spec, {}).load(net, optimizer)
@@ -114,7 +136,8 @@ def test_a_checkpoint_of_version_0_1_is_resumed(small, state, tmp_path):
     torch.save(old | {"net": net, "optimizer": optimizer}, tmp_path / "c")
     checkpoint = Checkpoint(tmp_path / "c", run_spec(CONFIG, small), {"commit": "this one"})
     checkpoint.load(*state)
-    assert (checkpoint.rows, checkpoint.seconds_before, checkpoint.first_provenance) == (rows, 5.0, begun)
+    assert (checkpoint.rows, checkpoint.iteration, checkpoint.losses, checkpoint.seconds_before) == (rows, 3, [], 5.0)
+    assert checkpoint.provenance["begun"] == begun
 
 
 def test_a_run_resumed_elsewhere_records_where_it_was_begun(small, tmp_path, monkeypatch):
@@ -128,7 +151,7 @@ def test_a_run_resumed_elsewhere_records_where_it_was_begun(small, tmp_path, mon
 
 
 def test_the_checkpoint_of_another_run_is_refused_by_the_field(small, state, tmp_path):
-    Checkpoint(tmp_path / "c", run_spec(CONFIG, small), {}).save(*state)
+    Checkpoint(tmp_path / "c", run_spec(CONFIG, small), {}).save(*state, 0, [])
     with pytest.raises(ResultError, match=r"c holds another run: config.momentum is 0.9, asked for 0.5; delete it"):
         train(changed(momentum=0.5), small, checkpoint=tmp_path / "c")
 
@@ -141,7 +164,7 @@ def test_a_damaged_checkpoint_is_named(small, tmp_path):
 
 @pytest.mark.parametrize("lost", ["identity", "begun", "rows", "seconds", "net", "optimizer"])
 def test_a_checkpoint_without_a_part_is_named(small, state, tmp_path, lost):
-    Checkpoint(tmp_path / "c", run_spec(CONFIG, small), {}).save(*state)
+    Checkpoint(tmp_path / "c", run_spec(CONFIG, small), {}).save(*state, 0, [])
     whole = torch.load(tmp_path / "c", weights_only=True)
     torch.save({name: part for name, part in whole.items() if name != lost}, tmp_path / "c")
     with pytest.raises(ResultError, match=f"c is damaged .'{lost}'.; delete it to begin anew"):

@@ -138,7 +138,7 @@ def test_every_class_is_among_the_test_pictures_of_a_data_set_in_order_of_class(
     """As an image folder is: the first 2,000 pictures would be airplanes and automobiles."""
     in_order = Split(small.test.images[:100], torch.arange(10).repeat_interleave(10))
     data = Cifar10(small.train, in_order, "toy", "none")
-    labels = training.run._batches(changed(test_pictures=count), data, "cpu").test_set[1]
+    labels = training.run._batches(changed(test_pictures=count), data, "cpu").test_set.labels
     assert len(labels) == min(count or 100, 100)
     assert labels.bincount(minlength=10).max() - labels.bincount(minlength=10).min() <= 1
 

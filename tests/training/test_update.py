@@ -15,7 +15,7 @@ from clr.data import synthetic_cifar10
 from clr.optim import CaffeSGD
 from clr.policies import Triangular
 from clr.training import RunConfig, train
-from clr.training.machine import exact_float32
+from clr.training.float32 import exact_float32
 from clr.training.update import Update
 
 CONFIG = RunConfig(
@@ -167,17 +167,3 @@ def test_losses_on_cuda_agree_with_caffe(name):
     with exact_float32():
         losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, rates)
     assert losses == pytest.approx(caffe["loss"], rel=1e-4)
-
-
-def test_flags_of_float32_hold_until_the_last_thread_has_left_and_are_then_as_they_were():
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.deterministic
-    first, second = exact_float32(), exact_float32()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
-    with pytest.raises(ValueError, match="tf32 must be False, as in the runs that go on in this process, got True"):
-        exact_float32(True).__enter__()
-    second.__exit__(None, None, None)
-    assert (cudnn.allow_tf32, cudnn.deterministic) == before
