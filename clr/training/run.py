@@ -108,7 +108,8 @@ def _train(
     try:
         for k in range(start, config.iterations):
             if stop():
-                checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
+                if k > start:
+                    checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
                 raise Stopped(f"stopped after {k} updates")
             update(k)
             if (k + 1) % config.evaluate_every and k + 1 < config.iterations:

@@ -83,9 +83,16 @@ def test_a_run_stopped_anywhere_resumes_bit_for_bit(small, tmp_path, optimizer, 
     assert resumed[0] == after[-1]
 
 
-def test_a_run_without_a_checkpoint_can_be_stopped(small):
+def test_a_run_stopped_before_its_first_update_keeps_nothing(small, tmp_path):
     with pytest.raises(Stopped, match="stopped after 0 updates"):
-        train(CONFIG, small, stop=lambda: True)
+        train(CONFIG, small, checkpoint=tmp_path / "c", stop=lambda: True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_checkpoint_can_be_stopped(small):
+    asked = iter([False, True])
+    with pytest.raises(Stopped, match="stopped after 1 updates"):
+        train(CONFIG, small, stop=lambda: next(asked))
 
 
 def test_a_checkpoint_is_written_when_half_a_minute_is_over(state, tmp_path, monkeypatch):

@@ -1,0 +1,213 @@
+"""Ctrl-C, and a run that fails: the others stop at their next update, and a second call finishes what is missing."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import pytest
+import torch
+
+from clr import data, experiments, training
+from clr.__main__ import main
+from clr.experiments import catalogue, configs, run, runner
+from clr.experiments.stop import Stop
+from clr.results import ResultError
+from clr.training import Stopped
+
+COMMAND = "run headline --scale tiny --seeds 2"  # four runs, of 70 and of 35 updates
+
+
+@pytest.fixture
+def trial(monkeypatch):
+    """Four runs of 30 updates, with an evaluation every ten."""
+    base = experiments.EXPERIMENTS["headline"].arms["triangular"]
+    config = dataclasses.replace(base, iterations=30, evaluate_every=10, batch_size=10, test_pictures=20)
+    arms = {"a": config, "b": dataclasses.replace(config, momentum=0.5)}
+    monkeypatch.setitem(experiments.EXPERIMENTS, "trial", catalogue.Experiment("trial", "Does it stop?", arms))
+    full = dataclasses.replace(experiments.SCALES["full"], test_pictures=20)
+    monkeypatch.setitem(experiments.SCALES, "full", full)
+
+
+def checkpoints(folder):
+    """How many updates each interrupted run keeps."""
+    return sorted(torch.load(path, weights_only=True)["iteration"] for path in folder.rglob(".*.checkpoint"))
+
+
+def train_until_one_acts(act, n_jobs):
+    """A `train` in which all runs meet after 20 updates; the first acts, the others wait there for the stop."""
+    first, meeting = next(iter(configs("trial", 2).values())), threading.Barrier(n_jobs)
+
+    def train(config, data, *, progress, stop, **options):
+        def progress_then(n):
+            progress(n)
+            if n == 20:
+                meeting.wait(60)
+                if config == first:
+                    act()
+                deadline = time.monotonic() + 60
+                while not stop() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+
+        return training.train(config, data, progress=progress_then, stop=stop, **options)
+
+    return train
+
+
+# Threads.
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 4])
+def test_a_failing_run_stops_the_others_and_they_keep_checkpoints(trial, small, tmp_path, monkeypatch, n_jobs):
+    whole = run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "whole")
+    before = set(threading.enumerate())
+
+    def fail():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
+        patch.setattr(runner, "train", train_until_one_acts(fail, n_jobs))
+        with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as raised:
+            run("trial", 2, data=small, n_jobs=n_jobs, results_dir=tmp_path / "r")
+    kept = checkpoints(tmp_path / "r")
+    assert kept == [20] * (n_jobs - 1)  # the failed run has none, as half a minute was not over
+    assert raised.value.__notes__ == [
+        f"The other runs were stopped. {len(kept)} of 4 runs keep a checkpoint; the same call finishes what is "
+        "missing, and nothing twice."
+    ]
+    assert set(threading.enumerate()) <= before
+    assert run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "r").equals(whole)
+    assert not checkpoints(tmp_path / "r")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_ctrl_c_stops_all_threads_at_their_next_update(trial, small, tmp_path, monkeypatch, n_jobs):
+    whole = run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "whole")
+    handler, before = signal.getsignal(signal.SIGINT), set(threading.enumerate())
+    with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
+        interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+        patch.setattr(runner, "train", train_until_one_acts(interrupt, n_jobs))
+        with pytest.raises(
+            KeyboardInterrupt, match=f"^Interrupted. {n_jobs} of 4 runs keep a checkpoint; the same call"
+        ):
+            run("trial", 2, data=small, n_jobs=n_jobs, results_dir=tmp_path / "r")
+    assert checkpoints(tmp_path / "r") == [20] * n_jobs
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert set(threading.enumerate()) <= before
+    assert run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "r").equals(whole)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(tmp_path):
+    stop = Stop(str(tmp_path / "stop"))
+    with pytest.raises(KeyboardInterrupt), stop.on_interrupt() as received:
+        signal.raise_signal(signal.SIGINT)
+        assert stop() and received == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_in_another_thread_than_the_first_needs_no_handler(tmp_path):
+    seen = []
+
+    def interruptible():
+        with Stop(str(tmp_path / "stop")).on_interrupt() as received:
+            seen.append(received)
+
+    thread = threading.Thread(target=interruptible)
+    thread.start()
+    thread.join()
+    assert seen == [[]]
+
+
+# Processes.
+
+
+def test_a_failing_process_stops_the_others(trial, small, tmp_path):
+    """The worker's traceback comes along as a note."""
+    damaged = tmp_path / "synthetic" / "trial" / "a" / ".seed-0.checkpoint"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"half a file")
+    with pytest.raises(ResultError, match=r"seed-0.checkpoint is damaged .*; delete it to begin anew") as raised:
+        run("trial", 1, data=small, n_jobs=2, results_dir=tmp_path)
+    traceback, kept = raised.value.__notes__
+    assert "in load" in traceback and kept.startswith("The other runs were stopped. ")
+    assert not list(tmp_path.rglob("seed-1*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process group gets Ctrl-C's signal on POSIX")
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, monkeypatch, capfd, backend):
+    """The signal goes to all processes of the terminal, workers included."""
+    program = [sys.executable, str(Path(__file__).parent / "run_and_interrupt.py"), backend, *COMMAND.split()]
+    (tmp_path / "notes").mkdir()
+    home = {"CLR_HOME": str(tmp_path / "home"), "CLR_DATA": "synthetic", "TMPDIR": str(tmp_path / "notes")}
+    running = subprocess.Popen(
+        program, env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not any(int(note.read_text() or 0) for note in (tmp_path / "notes").glob("*/[0-9]")):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    kept = checkpoints(tmp_path / "home")
+    assert f"\nInterrupted. {len(kept)} of 4 runs keep a checkpoint; the same call finishes" in said
+    assert 1 <= len(kept) <= 2 and min(kept) > 0
+    assert "Traceback" not in said
+    while subprocess.run(["pgrep", "-g", str(running.pid)], capture_output=True).stdout:  # joblib's tracker is slow
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
+    monkeypatch.setenv("CLR_DATA", "synthetic")
+    for home in (tmp_path / "home", tmp_path / "undisturbed"):
+        monkeypatch.setenv("CLR_HOME", str(home))
+        assert main([*COMMAND.split(), "--n-jobs", "1"]) == 0
+    first, second = (
+        {path.relative_to(tmp_path / home): path.read_bytes() for path in (tmp_path / home).rglob("*.csv")}
+        for home in ("home", "undisturbed")
+    )
+    assert first == second and len(first) == 4
+
+
+# One run's work.
+
+
+def test_work_after_a_stop_is_not_begun(tmp_path):
+    stop = Stop(str(tmp_path / "stop"))
+    done = []
+    assert stop.guard(done.append, 1) is None
+    stop.set()
+    assert isinstance(stop.guard(done.append, 2), Stopped)
+    assert done == [1]
+
+
+def test_an_error_from_another_process_keeps_its_kind_or_its_words():
+    class Strange(Exception):  # local, so that it cannot be pickled
+        pass
+
+    stop = Stop(os.devnull + "/none", owner=-1)
+    kept, changed = (stop.guard(fail_with, error) for error in (ValueError("lr"), Strange("lr")))
+    assert type(kept) is ValueError and str(kept) == "lr" and "fail_with" in kept.__notes__[0]
+    assert type(changed) is RuntimeError and str(changed) == "Strange: lr"
+
+
+def fail_with(error):
+    raise error
+
+
+def test_errors_are_one_line_and_the_note_another(monkeypatch, capsys):
+    def fail(*arguments):
+        error = RuntimeError("CUDA out of memory")
+        error.add_note("Traceback ...")
+        error.add_note("The other runs were stopped.")
+        raise error
+
+    monkeypatch.setattr(data, "load_cifar10", lambda: None)
+    monkeypatch.setattr(experiments, "run", fail)
+    assert main(["run", "headline"]) == 1
+    assert capsys.readouterr().err == "clr: CUDA out of memory\nThe other runs were stopped.\n"
