@@ -35,10 +35,8 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
     config = dataclasses.replace(HEADLINE, **({"iterations": 2 * updates, "evaluate_every": updates} | changes))
     times: list[float] = []
     train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
-    if torch.device(device).type == "cuda":
-        memory = torch.cuda.max_memory_reserved()  # with the pools of the graphs
-    else:
-        memory = peak_memory()
+    on_cuda = torch.device(device).type == "cuda"
+    memory = torch.cuda.max_memory_reserved() if on_cuda else peak_memory()  # with the pools of the graphs
     return updates / (times[2] - times[1]), memory
 
 
@@ -59,6 +57,7 @@ def at_once(data: clr.data.Cifar10, device: str, runs: int, updates: int, **chan
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
     calls = (joblib.delayed(run)(data, device, updates, **({"test_pictures": 100} | changes)) for _ in range(runs))
     if prefer == "threads":
+        torch.cuda.empty_cache()  # otherwise a row shows what a larger one before it left
         torch.cuda.reset_peak_memory_stats()
     with exact_float32():
         found = joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls)
@@ -98,16 +97,17 @@ def linear(data: clr.data.Cifar10, device: str, updates: int) -> dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--updates", type=int, default=50, help="per timing; 40 times as many on CUDA")
+    parser.add_argument("--updates", type=int, default=50, help="per timing; 20 times as many on CUDA")
     options = parser.parse_args()
     device, on_cpu = options.device, torch.device(options.device).type == "cpu"
-    updates = options.updates if on_cpu else 40 * options.updates
+    updates = options.updates if on_cpu else 20 * options.updates
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     data = clr.synthetic_cifar10(train=50_000, test=10_000)
     table: dict[str, Any] = {"runs at once": {}, "batch size": {}, "net": {}}
     for runs in (1, 2, 4, 8, 16):
         if not on_cpu or runs <= max(2, cores):  # the experiments run one per core
-            table["runs at once"][runs] = median(lambda n=runs: at_once(data, device, n, updates))
+            each = updates if on_cpu else max(100, updates // runs)
+            table["runs at once"][runs] = median(lambda n=runs, u=each: at_once(data, device, n, u))
     for size in (25, 50, 100, 200, 400):
         few = max(10, updates * 100 // size)
         table["batch size"][size] = median(lambda s=size, u=few: at_once(data, device, 1, u, batch_size=s))

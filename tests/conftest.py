@@ -30,6 +30,14 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(autouse=True)
+def only_tests_of_cuda_see_it(request, monkeypatch):
+    """Other tests compare bits with the CPU, or kill processes, so a GPU would make them fail."""
+    if not request.node.get_closest_marker("cuda"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
+
+
 @pytest.fixture
 def save():
     """Save an invented run of the catalogue: save(experiment, arm, seed, {updates: accuracy})."""

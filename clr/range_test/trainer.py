@@ -72,7 +72,7 @@ class Trainer:
             if not losses:
                 for parameter in self.parameters:  # as late as possible: the freed memory is reused while still warm
                     parameter.grad = None
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # a compiled model's next call may overwrite it
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 

@@ -23,7 +23,12 @@ CONFIG = RunConfig(
     reshuffle=True, evaluate_every=1, test_pictures=100,
 )  # fmt: skip
 NETS = ["Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoidBN"]
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def on_cuda(question):
+    """Skip a test where there is no CUDA device, which alone can answer the question."""
+    skip = pytest.mark.skipif(not torch.cuda.is_available(), reason=f"no CUDA device to settle {question}")
+    return lambda test: pytest.mark.cuda(skip(test))
 
 
 def changed(**values):
@@ -106,7 +111,7 @@ def test_torchs_optimizers_take_the_rate_from_the_host(small):
     assert not update.rate_on_device
 
 
-@on_cuda
+@on_cuda("whether a replayed graph has the bits of the same update uncaptured")
 @pytest.mark.parametrize("every", [1, 8])  # 8: seven replays are under way at once
 @pytest.mark.parametrize("net", NETS)
 def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net, every):
@@ -116,7 +121,7 @@ def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net,
     assert_same(train(config, small, device="cuda"), captured)
 
 
-@on_cuda
+@on_cuda("whether 1e-4 is wide enough: cuDNN may choose Winograd or FFT for 5 x 5")
 @pytest.mark.parametrize("net", NETS)
 def test_first_twenty_losses_on_cuda_are_those_of_the_cpu(small, net):
     config = changed(net=net, iterations=20)
@@ -125,7 +130,7 @@ def test_first_twenty_losses_on_cuda_are_those_of_the_cpu(small, net):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@on_cuda
+@on_cuda("whether captures bear the uploads, evaluations and replays of other threads")
 def test_runs_side_by_side_in_threads_have_the_bits_of_runs_alone():
     data = synthetic_cifar10(train=2000, test=100)
     configs = [changed(seed=seed, evaluate_every=10, iterations=200, net=net) for seed in range(3) for net in NETS]
@@ -137,7 +142,7 @@ def test_runs_side_by_side_in_threads_have_the_bits_of_runs_alone():
         assert_same(first, second)
 
 
-@on_cuda
+@on_cuda("whether a resumed run has the bits of an undisturbed one there")
 def test_resumed_run_on_cuda_has_the_bits_of_an_undisturbed_one(small, tmp_path, monkeypatch):
     config = changed(batch_size=50, evaluate_every=8)
     whole = train(config, small, device="cuda")
@@ -155,7 +160,7 @@ def test_resumed_run_on_cuda_has_the_bits_of_an_undisturbed_one(small, tmp_path,
     assert stopped and resumed.rows[: len(whole.rows)] == whole.rows
 
 
-@on_cuda
+@on_cuda("whether cuDNN's float32 agrees with Caffe to 1e-4")
 @pytest.mark.parametrize("name", golden.NETS)
 def test_losses_on_cuda_agree_with_caffe(name):
     caffe = golden.small(f"{name}/")
