@@ -34,10 +34,8 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
     config = dataclasses.replace(HEADLINE, **({"iterations": 2 * updates, "evaluate_every": updates} | changes))
     times: list[float] = []
     train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
-    if torch.device(device).type == "cuda":
-        memory = torch.cuda.max_memory_reserved()  # with the pools of the graphs
-    else:
-        memory = peak_memory()
+    on_cuda = torch.device(device).type == "cuda"
+    memory = torch.cuda.max_memory_reserved() if on_cuda else peak_memory()  # on CUDA with the pools of the graphs
     return updates / (times[2] - times[1]), memory
 
 
