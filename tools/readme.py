@@ -107,7 +107,8 @@ def _reached_facts(ends: pd.DataFrame, target: float) -> dict[str, dict[str, Any
     if some.empty:
         return {"never reached": {"text": f"{100 * target:.2f}%"}}
     again = sum(_falls_again(run, target) for _, run in ends.groupby("seed"))
-    mean = format_interval(some.mean(), *results.interval(some), len(some), ",.0f")
+    ends_of_mean = results.interval(some) if len(some) >= results.MIN_RUNS else (math.nan, math.nan)
+    mean = format_interval(some.mean(), *ends_of_mean, len(some), ",.0f")
     first_and_last = sorted({some.min(), some.max()})
     span = " to ".join(f"{k:,}" for k in first_and_last)
     reached = {"when": span, "n": len(some), "of": len(when), "mean": mean}
