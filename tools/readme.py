@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 
 from clr import results
+from clr.experiments import findings as clr_findings
 from clr.experiments import tables
 from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
 from clr.experiments.tables import format_accuracy, format_interval
+from tools import algoperf
+from tools.answer import answer
 
 __all__ = [
-    "claim", "clr_schedule", "controls", "facts", "fixed_against_clr", "fixed_schedule", "headline_controls",
-    "paper_table_1", "range_tests",
+    "answer", "at_scale", "claim", "clr_schedule", "controls", "facts", "findings", "fixed_against_clr",
+    "fixed_schedule", "headline_controls", "paper_table_1", "range_tests", "rerun_line",
 ]  # fmt: skip
 
 ARMS = EXPERIMENTS["headline"].arms
@@ -34,7 +37,34 @@ def _datasets() -> list[str]:
     return sorted(results.read(experiment="headline")["dataset"].unique())
 
 
-# The headline's finding: one frame of facts, one template per sentence.
+# The findings.
+
+
+def findings(root: str = "results") -> str:
+    """Return the Findings table: question, answer, effect with interval and n, and links to the runs below `root`."""
+    table = clr_findings.findings_table()
+    if table.empty:
+        return "No question has an answer yet."
+    table["where"] = [f"[{where.split('/', 1)[1]}]({root}/{where})" for where in table["where"]]
+    return _markdown(table)
+
+
+def rerun_line(experiment: str, arm: str, seed: int = 0) -> str:
+    """Return the command that trains the runs of an arm anew, up to a seed.
+
+    >>> rerun_line("headline-controls", "linear-32k")
+    'python -m clr run headline-controls --arms linear-32k --seeds 1 --rerun'
+    """
+    return f"python -m clr run {experiment} --arms {arm} --seeds {seed + 1} --rerun"
+
+
+def at_scale() -> str:
+    """Return what AlgoPerf's public logs say of one cycle against two: the finding, then the table."""
+    summary = algoperf.read_summary()
+    return f"{algoperf.sentence(summary)}\n\n{_markdown(algoperf.table(summary))}"
+
+
+# The headline's finding in detail: one frame of facts, one template per sentence.
 
 SENTENCES = {
     "triangular": "On `{dataset}`, Caffe's quick net under the triangular policy is at **{text}** after "
