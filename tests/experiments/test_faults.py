@@ -120,17 +120,17 @@ def test_two_processes_on_one_folder_end_as_one(start, undisturbed, tmp_path):
 def test_the_first_of_two_processes_keeps_its_result(monkeypatch, small, tmp_path):
     """Of one run; even where another device would have given it other numbers."""
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
-    job = experiments.runner.Job(config, tmp_path, True, "cpu", rerun=False)
+    job = experiments.job.Job(config, tmp_path, True, "cpu", rerun=False)
 
     def train(*arguments, **options):
         results.save(tmp_path, 0, [ROW], run_spec(config, small))  # the other is first
         return training.Run([ROW | {"lr": 0.2}], False, {}, {})
 
-    monkeypatch.setattr(experiments.runner, "train", train)
+    monkeypatch.setattr(experiments.job, "train", train)
     job(small, tmp_path / "none")
     assert results.load(tmp_path, 0)[0]["lr"].tolist() == [0.1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0.csv", "seed-0.json"]
-    monkeypatch.setattr(experiments.runner, "train", None)  # and is not even begun when it is there
+    monkeypatch.setattr(experiments.job, "train", None)  # and is not even begun when it is there
     job(small, tmp_path / "none")
 
 
@@ -267,7 +267,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
     config = experiments.configs("trial", 2)["only", 0]
     folder = read_only / "synthetic" / "trial" / "only"
     results.save(folder, 0, [ROW], run_spec(config, small))
-    monkeypatch.setattr(experiments.runner, "train", None)
+    monkeypatch.setattr(experiments.job, "train", None)
     as_mere_user(read_only)
     assert len(experiments.run("trial", 1, data=small, results_dir=read_only)) == 1  # what is there can be read
     with pytest.raises(PermissionError, match=rf"Permission denied: '{folder}"):
@@ -276,7 +276,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
 
 def test_a_progress_note_that_cannot_be_written_stops_no_run(tmp_path):
     (tmp_path / "note").mkdir()
-    experiments.runner._write_progress(tmp_path / "note", 5)
+    experiments.job._write_progress(tmp_path / "note", 5)
 
 
 # Files that are damaged, of another version, edited, or of another run.

@@ -251,3 +251,50 @@ def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
     with joblib.parallel_config(backend=backend, n_jobs=2):
         beside = run("trial", 1, data=small, results_dir=tmp_path / "beside")
     assert alone.equals(beside)
+
+
+def test_arms_may_be_chosen_by_name_or_pattern(trial, small, tmp_path):
+    assert set(configs("trial", 2, arms=["lo*"])) == {("long", 0), ("long", 1)}
+    frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
+    assert set(frame["arm"]) == {"short"}
+    with pytest.raises(ValueError, match="arms must be among short, long, got 'middle'"):
+        configs("trial", arms=["short", "middle"])
+    with pytest.raises(TypeError, match="arms must be a sequence of names, got 'short'"):
+        configs("trial", arms="short")
+
+
+def test_the_queue_trains_its_rows_in_order_and_nothing_twice(trial, small, tmp_path, monkeypatch):
+    from clr.experiments.queue import Row
+
+    order = []
+    save = results.save
+
+    def note(folder, seed, *rest):
+        order.append((folder.name, seed))
+        save(folder, seed, *rest)
+
+    monkeypatch.setattr(results, "save", note)
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
+    rows = (Row("trial", ("long",), 1), Row("trial", ("*",), 2))
+    experiments.run_queue(data=small, n_jobs=1, results_dir=tmp_path, rows=rows)
+    assert order == [("short", 0), ("long", 0), ("long", 1), ("short", 1)]
+    experiments.run_queue(data=small, n_jobs=1, results_dir=tmp_path, rows=rows)
+    assert len(order) == 4
+
+
+def test_the_queues_state_counts_seeds_updates_and_core_hours(trial, save):
+    from clr.experiments.queue import Row
+
+    for seed in range(2):
+        save("trial", "long", seed, {6: 0.5})
+    state = experiments.queue_state("cifar10", rows=(Row("trial", ("long",), 3),))
+    assert state.to_dict("records") == [
+        {"experiment": "trial", "arm": "long", "finished": "2 of 3", "updates left": 6, "core hours": 0.0}
+    ]
+
+
+def test_every_row_of_the_queue_names_arms_of_the_catalogue():
+    from clr.experiments.queue import QUEUE
+
+    for row in QUEUE:
+        assert configs(row.experiment, row.seeds, arms=row.arms)
