@@ -156,7 +156,7 @@ def iter_runs(
 def _check_place(path: Path, name: str, found: Any, place: Any) -> None:
     """Refuse a file that was copied to where another run belongs: it would count as that run."""
     if found != place:
-        raise ResultError(f"{path} was not written there: {name} is {found!r}, its place is that of {place!r}")
+        raise ResultError(f"{path} is in the wrong folder: its {name} is {found!r}, but the place is that of {place!r}")
 
 
 # Statistics. Seeds are the sample: every interval is a 95% t interval over them, and says so by its n.

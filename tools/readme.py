@@ -226,7 +226,8 @@ def range_tests() -> str:
     found = tables.range_test_bounds()
     for (arm, dataset), bounds in found.items():
         base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
-        rows.append([arm, f"`{dataset}`", base, top, bounds.n_curves])
+        images = "held-out" if EXPERIMENTS["range-test"].arms[arm].hold_out_every else "test"
+        rows.append([arm, f"`{dataset}`, {images} images", base, top, bounds.n_curves])
         verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
     rows += [
         [arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n]

@@ -17,6 +17,7 @@ class Row:
 QUEUE = (
     Row("headline", ("*",), 5),
     Row("headline-controls", ("fixed-32k", "linear-32k"), 5),
+    Row("range-test", ("*-held-out",), 5),
     Row("headline-controls", ("triangular-32k-drops",), 5),
     Row("controls", ("fixed-25k-high",), 5),
     Row("controls", ("fixed-25k", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular-25k"), 5),

@@ -5,7 +5,6 @@ sizes and drop points together, so that every curve keeps its shape.
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch

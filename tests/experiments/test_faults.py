@@ -24,7 +24,8 @@ from clr.training import run_spec
 from clr.training.checkpoint import Checkpoint
 
 KILLS = int(os.environ.get("CLR_KILLS", 5))
-COMMAND = "run range-test --scale tiny --n-jobs 1 --seeds 3"
+ARMS = ["quick-unit", "full-caffe"]
+COMMAND = f"run range-test --scale tiny --n-jobs 1 --seeds 3 --arms {','.join(ARMS)}"
 ROW = {"iteration": 1, "lr": 0.1, "train_loss": 1 / 3, "test_loss": 2.5, "test_accuracy": 0.1}
 
 
@@ -288,7 +289,7 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setenv("CLR_DATA", "synthetic")
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     pictures, folder = data.synthetic_cifar10(), tmp_path / "home/runs/synthetic-tiny/results/synthetic/range-test"
-    for (arm, seed), config in experiments.configs("range-test", 3, "tiny").items():
+    for (arm, seed), config in experiments.configs("range-test", 3, "tiny", ARMS).items():
         run, net = run_spec(config, pictures), training.run._net(config, "cpu")
         if seed < 2:
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
@@ -355,10 +356,13 @@ def test_the_program_names_a_file_that_is_not_what_it_wrote_and_leaves_it(home, 
 @pytest.mark.parametrize(
     ("copy", "message"),
     [
-        ("range-test/quick-unit/seed-7", "seed-7.json was not written there: config.seed is 0, its place is that of 7"),
+        (
+            "range-test/quick-unit/seed-7",
+            "seed-7.json is in the wrong folder: its config.seed is 0, but the place is that of 7",
+        ),
         ("range-test/quick-unit/seed-0 (copy)", r"seed-0 \(copy\).json must be named seed-<k>.json"),
         ("range-test/quick-unit/seed-0_2", r"seed-0_2.json must be named seed-<k>.json"),
-        ("../cifar10/range-test/quick-unit/seed-0", "data.name is 'synthetic', its place is that of 'cifar10'"),
+        ("../cifar10/range-test/quick-unit/seed-0", "data.name is 'synthetic', but the place is that of 'cifar10'"),
     ],
 )
 def test_a_copied_result_does_not_count_twice(home, copy, message):

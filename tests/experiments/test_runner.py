@@ -40,6 +40,15 @@ def test_headline_is_the_published_one():
     assert (ramp.policy, ramp.iterations, ramp.evaluate_every) == (Ramp(0.001, 0.04, 4000), 4000, 100)
 
 
+def test_held_out_range_tests_go_further_on_images_held_out_from_training():
+    arms = EXPERIMENTS["range-test"].arms
+    for name in ("quick-unit", "full-caffe"):
+        old, new = arms[name], arms[f"{name}-held-out"]
+        assert new.hold_out_every == 10 and old.hold_out_every is None
+        assert new.policy.spacing == "exponential" and new.policy.end_lr > 3 * old.policy.end_lr
+        assert dataclasses.replace(new, policy=old.policy, hold_out_every=None) == old
+
+
 def test_the_papers_table_1_is_what_the_paper_says():
     arms = EXPERIMENTS["paper-table-1"].arms
     assert {name: config.iterations for name, config in arms.items()} == {
@@ -124,7 +133,8 @@ def test_every_arm_trains(small, name):
         short = dataclasses.replace(config, batch_size=5, iterations=min(6, config.iterations), evaluate_every=3)
         rows = train(dataclasses.replace(short, test_pictures=10), small).rows
         assert rows[-1]["iteration"] == short.iterations, arm
-        assert all(row["lr"] == config.policy(row["iteration"] - 1) for row in rows), arm
+        expected = [config.policy(row["iteration"] - 1) for row in rows]
+        assert [row["lr"] for row in rows] == pytest.approx(expected, rel=1e-12), arm
 
 
 def test_shrunk_policies_pass_through_the_same_rates():
