@@ -235,7 +235,7 @@ class Stop(Exception):
         (None, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
         ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
         ("cuda:1", ["cuda:1"] * 4, 10, "threads"),
-        ("cpu", ["cpu"] * 4, -1, "processes"),
+        ("cpu", ["cpu"] * 4, 3, "processes"),
     ],
 )
 def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, asked, devices, side_by_side, prefer):
@@ -250,6 +250,7 @@ def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, aske
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr(joblib, "Parallel", Parallel)
+    monkeypatch.setattr(experiments.job, "_processes", lambda jobs: jobs - 1)
     with pytest.raises(Stop) as stopped:
         run("trial", 2, data=small, device=asked, results_dir=tmp_path)
     assert stopped.value.args == (devices, side_by_side, prefer)
