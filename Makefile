@@ -6,6 +6,7 @@
 # make notebooks   execute the notebooks in place and save their pictures to images/; commit only what this writes
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
 # make readme renew the README's numbers from results/
+# make queue  train what the queue of full-length runs lacks, in its order, at low priority; resumable
 # make bench  the short benchmarks, best on an otherwise idle machine
 
 PYTHON ?= python3
@@ -13,9 +14,12 @@ SCALE ?= quick
 BIN := .venv/bin
 NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run test test-threads test-integrations test-floors lab data readme check bench
+.PHONY: run queue test test-threads test-integrations test-floors lab data readme check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
+
+queue: .venv/ready
+	@$(BIN)/python -m clr run --queue
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov clr --cov-report term:skip-covered

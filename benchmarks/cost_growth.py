@@ -36,7 +36,7 @@ def run(data: clr.data.Cifar10, device: str, updates: int, **changes: Any) -> tu
     times: list[float] = []
     train(config, data, device=device, progress=lambda iteration: times.append(time.perf_counter()))
     on_cuda = torch.device(device).type == "cuda"
-    memory = torch.cuda.max_memory_reserved() if on_cuda else peak_memory()  # with the pools of the graphs
+    memory = torch.cuda.max_memory_reserved() if on_cuda else peak_memory()  # on CUDA with the pools of the graphs
     return updates / (times[2] - times[1]), memory
 
 

@@ -1,36 +1,61 @@
-"""The command line: `python -m clr --help`."""
+"""The command line: `python -m clr --help`.
+
+A mistake of the user is one sentence on stderr and exit status 1. Anything else that goes wrong is a fault of this
+program, and shows its traceback.
+"""
 
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 import pandas as pd
 import torch
 
-from clr import data, experiments, paths
+from clr import data, experiments, jpeg_copy, paths, results
 from clr.experiments import tables
 
 MAIN = ("headline", "range-test")  # what `make run` runs
+
+
+class CommandError(Exception):
+    """What the user can mend: the sentence says how."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        _check_home()
         options.command(options)
     except KeyboardInterrupt as interrupt:
         known = str(interrupt) or "Interrupted. Nothing finished is lost: the same command goes on from here."
         print(f"\n{known}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        notes = getattr(error, "__notes__", [])
+    except (CommandError, results.ResultError, OSError, ImportError) as error:
+        notes = getattr(error, "__notes__", [])  # the last: what the other runs keep
         print(f"clr: {error}", *notes[-1:], sep="\n", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _user_input() -> Iterator[None]:
+    """Take an argument that is refused inside, or data that is damaged, for the user's mistake."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _check_home() -> None:
+    if os.environ.get("CLR_HOME") and not paths.home().parent.is_dir():
+        raise CommandError(f"CLR_HOME must be a folder, or a new one in a folder, got {os.environ['CLR_HOME']!r}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,15 +69,21 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--scale", choices=experiments.SCALES, default="full", help="full by default")
         return added
 
-    run = command("run", _run, "train what is missing of the named experiments", scaled=True)
+    run = command("run", _run, "train the runs of the named experiments that have not finished", scaled=True)
     run.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(experiments.EXPERIMENTS)}")
     run.add_argument("--all", action="store_true", help="every experiment")
-    run.add_argument("--rerun", action="store_true", help="train anew also what has finished")
-    run.add_argument("--seeds", type=int, help="runs an arm (full 5, quick 3, tiny 2)")
+    run.add_argument("--queue", action="store_true", help="what the queue lacks, in its order, at low priority")
+    run.add_argument(
+        "--arms", help='names or patterns, separated by commas, such as "adam-*,fixed-70k"; all by default'
+    )
+    run.add_argument("--rerun", action="store_true", help="retrain finished runs as well")
+    run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 3, tiny 2)")
     run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
-    command("list", _list, "what has finished and what has not", scaled=True)
+    listed = command("list", _list, "what has finished, what has not, and what is damaged", scaled=True)
+    listed.add_argument("--queue", action="store_true", help="how far the queue is, with updates left and core hours")
     command("table", _table, "a table of what has finished", scaled=True)
-    command("data", lambda options: print(data.download_cifar10()), "download CIFAR-10 into data/ (170 MB)")
+    added = command("data", _data, "download CIFAR-10 into data/ (170 MB)")
+    added.add_argument("--jpeg", action="store_true", help="the JPEG copy instead, with git (25 MB)")
     job = command("main", _main, "the main job: find data, run, execute the notebooks, print a table", scaled=True)
     for added in (run, job):
         added.add_argument("--n-jobs", type=int, help="runs side by side; one per core on the CPU, ten on CUDA")
@@ -60,15 +91,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    arms = options.arms.split(",") if options.arms else None
     names = list(experiments.EXPERIMENTS) if options.all else options.names
-    if not names:
-        raise ValueError(f"name an experiment, or --all; there are {', '.join(experiments.EXPERIMENTS)}")
+    with _user_input():  # before anything is trained
+        if not names and not options.queue:
+            known = ", ".join(experiments.EXPERIMENTS)
+            raise ValueError(f"name an experiment, or --all, or --queue; there are {known}")
+        if options.queue and (names or arms or options.seeds or options.rerun):
+            raise ValueError("--queue must stand without names, --arms, --seeds and --rerun: it has its own")
+        for name in names:
+            experiments.configs(name, options.seeds, options.scale, arms)
+        pictures = data.load_cifar10()
+        experiments.check_machine(options.device, options.n_jobs)
+    if options.queue:
+        os.nice(19)  # the runs inherit it
+        experiments.run_queue(options.scale, pictures, options.device, options.n_jobs)
     for name in names:
-        experiments.configs(name, options.seeds, options.scale)  # a wrong name is said before anything is trained
-    pictures = data.load_cifar10()
-    for name in names:
-        experiments.run(name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun)
+        experiments.run(
+            name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun, arms=arms
+        )
     print(f"Results: {experiments.results_folder(pictures.name, options.scale)}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    with _user_input():
+        print(jpeg_copy.clone_jpeg_cifar10() if options.jpeg else data.download_cifar10())
 
 
 def _found(scale: str) -> list[tuple[str, Path]]:
@@ -78,17 +125,34 @@ def _found(scale: str) -> list[tuple[str, Path]]:
 
 
 def _list(options: argparse.Namespace) -> None:
-    rows = []
+    if options.queue:
+        for dataset, _ in _found(options.scale):
+            print(f"{dataset}\n{experiments.queue_state(dataset, options.scale).to_string(index=False)}")
+        return
+    rows, damaged = [], []
     for dataset, root in _found(options.scale) or [("any", Path())]:
         for name in experiments.EXPERIMENTS:
             for (arm, seed), config in experiments.configs(name, None, options.scale).items():
-                finished = (root / dataset / name / arm / f"seed-{seed}.json").exists()
-                rows.append((dataset, name, arm, config.iterations, seed, finished))
-    frame = pd.DataFrame(rows, columns=["data set", "experiment", "arm", "updates", "seed", "finished"])
+                state, message = _state(root / dataset / name / arm, seed)
+                rows.append((dataset, name, arm, config.iterations, state))
+                damaged += [message] if message else []
     keys = ["data set", "experiment", "arm", "updates"]
-    done = frame.groupby(keys, sort=False)["finished"].agg(["sum", "size"]).reset_index()
-    done["finished"] = [f"{row['sum']} of {row['size']} seeds" for _, row in done.iterrows()]
-    print(done[[*keys, "finished"]].to_string(index=False))
+    frame = pd.DataFrame(rows, columns=[*keys, "state"])
+    done = frame.groupby(keys, sort=False)["state"].agg(_count_states).rename("finished").reset_index()
+    print("\n".join([done.to_string(index=False), *damaged]))
+
+
+def _state(folder: Path, seed: int) -> tuple[str, str]:
+    """Return whether a run is "finished", "missing" or "damaged", and what a damaged one lacks."""
+    try:
+        return ("missing" if results.load(folder, seed) is None else "finished"), ""
+    except results.ResultError as error:
+        return "damaged", str(error)
+
+
+def _count_states(states: pd.Series) -> str:
+    finished, damaged = (states == "finished").sum(), (states == "damaged").sum()
+    return f"{finished} of {len(states)} seeds" + (f", {damaged} damaged" if damaged else "")
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -100,9 +164,10 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _main(options: argparse.Namespace) -> None:
-    pictures = _find_data()
-    stand_in = " (the offline stand-in: its accuracies say nothing about CIFAR-10)" * (pictures.name == "synthetic")
-    print(f"Data set: {pictures.name}{stand_in}, {len(pictures.train):,} + {len(pictures.test):,} pictures", flush=True)
+    with _user_input():
+        pictures = _find_data()
+    stand_in = " (synthetic images: their accuracies say nothing about CIFAR-10)" * (pictures.name == "synthetic")
+    print(f"Data set: {pictures.name}{stand_in}, {len(pictures.train):,} + {len(pictures.test):,} images", flush=True)
     for name in MAIN:
         experiments.run(name, scale=options.scale, data=pictures, n_jobs=options.n_jobs)
     root = experiments.results_folder(pictures.name, options.scale)
@@ -114,13 +179,13 @@ def _main(options: argparse.Namespace) -> None:
 
 
 def _find_data() -> data.Cifar10:
-    """Load CIFAR-10; where there is none, try once to download it, else take the stand-in."""
+    """Load CIFAR-10; where there is none, try once to download it, else take synthetic images."""
     if os.environ.get("CLR_DATA"):
         return data.load_cifar10()
     try:
         return data.load_cifar10()
     except data.NothingThereError as missing:
-        print(f"{missing}\nTrying to download it; Ctrl-C goes on with the offline stand-in.", flush=True)
+        print(f"{missing}\nTrying to download it; Ctrl-C goes on with synthetic images.", flush=True)
     try:
         return data.load_cifar10(data.download_cifar10())
     except (OSError, ImportError, RuntimeError, KeyboardInterrupt) as error:
@@ -152,7 +217,7 @@ def _execute_notebooks(home: Path, output: Path, scale: str = "full") -> list[Pa
             command = [*nbconvert, "--output-dir", str(output), str(source)]
             executed = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8")
             if executed.returncode:
-                raise RuntimeError(f"{source.name} failed:\n{executed.stderr}")
+                raise CommandError(f"{source.name} failed:\n{executed.stderr}")
     return [output / source.name for source in sources]
 
 

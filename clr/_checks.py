@@ -146,6 +146,7 @@ Rule = Callable[[str, Any], Any]
 RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywhere
     **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr", "weight_decay"), nonnegative),
     **dict.fromkeys(("step_size", "iterations", "batch_size", "evaluate_every", "test_pictures"), positive_int),
+    "hold_out_every": positive_int,
     **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
     "warmup": nonnegative_int,
     "gamma": decay_factor,

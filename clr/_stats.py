@@ -8,13 +8,13 @@ from scipy import stats
 __all__ = ["t_interval"]
 
 
-def t_interval(mean: Any, sem: Any, n: Any) -> tuple[Any, Any]:
-    """Return the 95% t interval of a mean with standard error `sem` over `n` values; NaN for fewer than two.
+def t_interval(mean: Any, sem: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
+    """Return the t interval of a mean with standard error `sem` over `n` values; NaN for fewer than two.
 
     Numbers or arrays. Not `scipy.stats.t.interval`, which warns of equal values, where the interval has no width.
 
     >>> tuple(round(float(end), 3) for end in t_interval(0.75, 0.01 / 3**0.5, 3))
     (0.725, 0.775)
     """
-    half = stats.t.ppf(0.975, np.asarray(n) - 1.0) * sem  # NaN for no degree of freedom
+    half = stats.t.ppf((1 + level) / 2, np.asarray(n) - 1.0) * sem  # NaN for no degree of freedom
     return mean - half, mean + half

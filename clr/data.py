@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,15 @@ class Cifar10:
 
     def __sizeof__(self) -> int:  # dask sends large objects to each worker once, not with every job
         return sum(tensor.nbytes for split in (self.train, self.test) for tensor in (split.images, split.labels))
+
+    def hold_out(self, every: int) -> "Cifar10":
+        """Return the data without test images: every `every`-th training image is held out, and tested on instead.
+
+        The same images are held out for every seed. The means are those of the other training images.
+        """
+        held_out = torch.arange(len(self.train)) % _checks.positive_int("every", every) == 0
+        train, test = (Split(self.train.images[part], self.train.labels[part]) for part in (~held_out, held_out))
+        return replace(self, train=train, test=test)
 
     @cached_property
     def mean_image(self) -> Tensor:

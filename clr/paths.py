@@ -17,7 +17,7 @@ __all__ = ["atomic_write", "home", "require_writable"]
 def home() -> Path:
     """Return the folder that holds data/, results/, runs/ and images/."""
     if named := os.environ.get("CLR_HOME"):
-        return Path(named).resolve()
+        return Path(os.path.expandvars(named)).expanduser().resolve()
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "clr").is_dir() and (folder / "notebooks").is_dir():

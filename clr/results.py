@@ -26,13 +26,14 @@ from clr import _checks, paths
 from clr._stats import t_interval
 
 __all__ = [
-    "COLUMNS", "ResultError", "has_diverged", "interval", "iter_runs", "iterations_to_accuracy", "load",
+    "COLUMNS", "MIN_RUNS", "ResultError", "has_diverged", "interval", "iter_runs", "iterations_to_accuracy", "load",
     "paired_difference", "read", "records", "rows_at", "run_path", "save", "summarise",
 ]  # fmt: skip
 
 FORMAT = 1
 ARM = ["dataset", "experiment", "arm"]
 KEYS = [*ARM, "seed"]
+MIN_RUNS = 3  # fewer have no interval of their own
 COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -155,7 +156,7 @@ def iter_runs(
 def _check_place(path: Path, name: str, found: Any, place: Any) -> None:
     """Refuse a file that was copied to where another run belongs: it would count as that run."""
     if found != place:
-        raise ResultError(f"{path} was not written there: {name} is {found!r}, its place is that of {place!r}")
+        raise ResultError(f"{path} is in the wrong folder: its {name} is {found!r}, but the place is that of {place!r}")
 
 
 # Statistics. Seeds are the sample: every interval is a 95% t interval over them, and says so by its n.
@@ -199,6 +200,8 @@ def has_diverged(row: Any) -> Any:
 def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame:
     """Summarise runs by arm: updates, accuracy's mean over seeds, its 95% interval, spread (sd), n, how many diverged.
 
+    Fewer than `MIN_RUNS` runs have no interval: NaN.
+
     Args:
         frame: as `read` returns it.
         iteration: where to look; None for the end of each run. A run that diverged before is not among the n there,
@@ -210,7 +213,8 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
         iterations=("iteration", "max"), accuracy=("test_accuracy", "mean"), sem=("test_accuracy", "sem"),
         sd=("test_accuracy", "std"), n=("seed", "size"),
     )  # fmt: skip
-    table["low"], table["high"] = t_interval(table["accuracy"], table["sem"], table["n"])
+    sem = table["sem"].where(table["n"] >= MIN_RUNS)
+    table["low"], table["high"] = t_interval(table["accuracy"], sem, table["n"])
     ends = rows_at(frame)
     lost = ends[has_diverged(ends)].groupby(ARM).size()
     table["diverged"] = lost.reindex(table.index, fill_value=0)
@@ -218,7 +222,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
 
 def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Compare two arms seed by seed: the mean difference in accuracy, its 95% interval, and n pairs.
+    """Compare two arms seed by seed: the mean difference in accuracy, its 95% interval (from `MIN_RUNS` on), n pairs.
 
     Args:
         first, second: one row a seed, as `rows_at` gives them for one arm.
@@ -230,7 +234,7 @@ def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, fl
             raise ValueError(f"{name} must have one row per seed and data set, as `rows_at` gives, got {rows}")
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
     differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
-    low, high = interval(differences)
+    low, high = interval(differences) if len(differences) >= MIN_RUNS else (float("nan"), float("nan"))
     return {"difference": differences.mean(), "low": low, "high": high, "n": len(differences)}
 
 

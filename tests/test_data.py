@@ -274,3 +274,12 @@ def test_real_pictures_have_cifar10s_colours():
     assert (len(loaded.train), len(loaded.test)) == (50_000, 10_000)
     assert torch.allclose(loaded.channel_means, torch.tensor([125.3, 123.0, 113.9]), atol=0.1)
     assert loaded.train.labels.bincount().tolist() == [5000] * 10
+
+
+def test_every_tenth_training_image_is_held_out_and_the_means_are_those_of_the_others(small):
+    split = small.hold_out(10)
+    assert (len(split.train), len(split.test)) == (900, 100)
+    assert torch.equal(split.test.images, small.train.images[::10])
+    assert torch.equal(split.train.labels[:9], small.train.labels[1:10])
+    assert torch.allclose(split.mean_image, split.train.images.double().mean(0).float())
+    assert (split.name, split.fingerprint) == (small.name, small.fingerprint)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clr import experiments
+from clr import experiments, paths
 from clr.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +62,71 @@ def test_mistakes_are_said_in_one_line(tiny_data, capsys):
     assert errors[1].startswith("clr: name an experiment, or --all")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["range-test", "--arms", "quick"], "clr: arms must be among quick-unit, full-caffe"),
+        (["range-test", "--n-jobs", "0"], "clr: n_jobs must be a positive integer, got 0"),
+        (["range-test", "--device", "cuda:99"], "clr: device must be one that torch can see"),
+        (["range-test", "--queue"], "clr: --queue must stand without names"),
+    ],
+)
+def test_a_refused_argument_is_one_line(tiny_data, capsys, arguments, message):
+    assert main(["run", *arguments, "--scale", "tiny"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(message) and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("fault", [ValueError, RuntimeError, KeyError, AssertionError])
+def test_a_fault_of_the_program_keeps_its_traceback(tiny_data, monkeypatch, fault):
+    def run(*arguments, **options):
+        raise fault("not the user's mistake")
+
+    monkeypatch.setattr(experiments, "run", run)
+    with pytest.raises(fault, match="not the user's mistake"):
+        main(["run", "range-test", "--scale", "tiny"])
+
+
+def test_a_home_that_is_not_there_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("CLR_HOME", str(tmp_path / "nowhere" / "home"))
+    assert main(["list"]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"clr: CLR_HOME must be a folder, or a new one in a folder, got '{tmp_path}"
+    )
+
+
+def test_a_home_may_begin_with_a_tilde_or_hold_a_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", "here")
+    monkeypatch.setenv("CLR_HOME", "~/$PLACE")
+    assert paths.home() == tmp_path / "here"
+
+
+def test_a_damaged_result_is_listed_as_damaged_and_not_as_finished(save, capsys):
+    for seed in range(3):
+        save("range-test", "quick-unit", seed, {4000: 0.6})
+    path = paths.home() / "results" / "cifar10" / "range-test" / "quick-unit" / "seed-1.csv"
+    path.write_text(path.read_text().replace("0.6", "0.9"))
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"cifar10\s+range-test\s+quick-unit\s+4000\s+2 of 5 seeds, 1 damaged", listed)
+    assert "seed-1.csv was changed after it was written" in listed
+    assert main(["table"]) == 1
+    assert capsys.readouterr().err.startswith(f"clr: {path} was changed after it was written")
+
+
+def test_the_queue_runs_at_low_priority_and_its_state_is_listed(tiny_data, save, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("os.nice", asked.append)
+    monkeypatch.setattr(experiments, "run_queue", lambda scale, *rest: asked.append(scale))
+    assert main(["run", "--queue", "--scale", "tiny"]) == 0
+    assert asked == [19, "tiny"]
+    save("headline", "triangular", 0, {35_000: 0.6})
+    assert main(["list", "--queue"]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"headline\s+triangular\s+1 of 5\s+140000\s+0.0", listed)
+
+
 def test_missing_data_is_said_in_one_line(monkeypatch, capsys):
     monkeypatch.delenv("CLR_DATA", raising=False)
     assert main(["run", "headline"]) == 1
@@ -110,7 +175,7 @@ def test_main_job_goes_on_with_the_stand_in_when_nothing_can_be_downloaded(failu
     monkeypatch.setattr(data, "download_cifar10", fail)
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     assert __main__._find_data().name == "synthetic"
-    assert "Trying to download it; Ctrl-C goes on with the offline stand-in" in capsys.readouterr().out
+    assert "Trying to download it; Ctrl-C goes on with synthetic images" in capsys.readouterr().out
 
 
 def test_main_job_stops_at_damaged_data(tmp_path, monkeypatch, capsys):

@@ -15,9 +15,12 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
 
-def test_readme_holds_what_the_results_say(monkeypatch):
+PAGES = ["README.md"]  # those of the Makefile's target `readme`
+
+
+def test_pages_hold_what_the_results_say(monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(ROOT))
-    cog = [sys.executable, "-m", "cogapp", "--check", "--diff", "-p", "from tools import readme", "README.md"]
+    cog = [sys.executable, "-m", "cogapp", "--check", "--diff", "-p", "from tools import readme", *PAGES]
     checked = subprocess.run(cog, cwd=ROOT, capture_output=True, text=True)
     assert checked.returncode == 0, f"run `make readme`\n{checked.stdout}{checked.stderr}"
 
@@ -66,14 +69,14 @@ def test_claim_says_how_many_runs_fall_below_again(save):
 
 def test_claim_compares_the_arms_without_cycles(save):
     save("headline", "fixed", 0, {70_000: 0.75})
-    for seed in range(2):
+    for seed in range(3):
         save("headline", "triangular", seed, {32_000: 0.76 + 0.01 * seed})
         save("headline-controls", "linear-32k", seed, {32_000: 0.77 + 0.03 * seed})
     save("headline-controls", "fixed-32k", 0, {32_000: 0.7})
-    low, high = (100 * end for end in results.interval([0.01, 0.03]))
+    low, high = (100 * end for end in results.interval([0.01, 0.03, 0.05]))
     claim = readme.claim()
-    assert "Without cycles, after 32,000 updates, a line from the same highest rate to zero is at **78.50% (" in claim
-    assert f"**: +2.00 points ({low:+.2f} to {high:+.2f}, n = 2) against the cycles, seed by seed. " in claim
+    assert "Without cycles, after 32,000 updates, a line from the same highest rate to zero is at **80.00% (" in claim
+    assert f"**: +3.00 points ({low:+.2f} to {high:+.2f}, n = 3) against the cycles, seed by seed. " in claim
     assert claim.endswith(
         "dropped twice is at **70.00% (n = 1)**: -6.00 points (n = 1) against the cycles, seed by seed."
     )
@@ -97,3 +100,19 @@ def test_third_table_has_a_row_for_each_point_that_was_reached(save):
         ["cifar10", "fixed", "70,000", "75.00% (n = 1)", "75.9%"],
         ["cifar10", "triangular", "20,000", "74.00% (n = 1)", "75.9%"],
     ]
+
+
+def test_findings_link_to_the_runs_of_each_row(save):
+    assert readme.findings() == "No question has an answer yet."
+    for seed in range(3):
+        save("controls", "fixed-25k-high", seed, {25_000: 0.72 + seed / 1000})
+        save("controls", "fixed-25k", seed, {25_000: 0.70})
+    (row,) = cells(readme.findings("../results"))
+    assert row[1] == "Yes, high finishes higher" and row[3] == "+2.1 points (+1.9 to +2.3, n = 3)"
+    assert row[4] == "[controls/fixed-25k-high](../results/cifar10/controls/fixed-25k-high)"
+
+
+def test_at_scale_has_algoperfs_sentence_and_all_its_workloads():
+    text = readme.at_scale()
+    assert text.startswith("By half of the budget, two cycles are ahead of one: ")
+    assert len(cells(text[text.index("|") :])) == 14 + 1

@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 
 from clr import results
+from clr.experiments import findings as clr_findings
 from clr.experiments import tables
 from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
 from clr.experiments.tables import format_accuracy, format_interval
+from tools import algoperf
+from tools.answer import answer
 
 __all__ = [
-    "claim", "clr_schedule", "controls", "facts", "fixed_against_clr", "fixed_schedule", "headline_controls",
-    "paper_table_1", "range_tests",
+    "answer", "at_scale", "claim", "clr_schedule", "controls", "facts", "findings", "fixed_against_clr",
+    "fixed_schedule", "headline_controls", "paper_table_1", "range_tests", "rerun_line",
 ]  # fmt: skip
 
 ARMS = EXPERIMENTS["headline"].arms
@@ -34,7 +37,34 @@ def _datasets() -> list[str]:
     return sorted(results.read(experiment="headline")["dataset"].unique())
 
 
-# The headline's finding: one frame of facts, one template per sentence.
+# The findings.
+
+
+def findings(root: str = "results") -> str:
+    """Return the Findings table: question, answer, effect with interval and n, and links to the runs below `root`."""
+    table = clr_findings.findings_table()
+    if table.empty:
+        return "No question has an answer yet."
+    table["where"] = [f"[{where.split('/', 1)[1]}]({root}/{where})" for where in table["where"]]
+    return _markdown(table)
+
+
+def rerun_line(experiment: str, arm: str, seed: int = 0) -> str:
+    """Return the command that trains the runs of an arm anew, up to a seed.
+
+    >>> rerun_line("headline-controls", "linear-32k")
+    'python -m clr run headline-controls --arms linear-32k --seeds 1 --rerun'
+    """
+    return f"python -m clr run {experiment} --arms {arm} --seeds {seed + 1} --rerun"
+
+
+def at_scale() -> str:
+    """Return what AlgoPerf's public logs say of one cycle against two: the finding, then the table."""
+    summary = algoperf.read_summary()
+    return f"{algoperf.sentence(summary)}\n\n{_markdown(algoperf.table(summary))}"
+
+
+# The headline's finding in detail: one frame of facts, one template per sentence.
 
 SENTENCES = {
     "triangular": "On `{dataset}`, Caffe's quick net under the triangular policy is at **{text}** after "
@@ -107,7 +137,8 @@ def _reached_facts(ends: pd.DataFrame, target: float) -> dict[str, dict[str, Any
     if some.empty:
         return {"never reached": {"text": f"{100 * target:.2f}%"}}
     again = sum(_falls_again(run, target) for _, run in ends.groupby("seed"))
-    mean = format_interval(some.mean(), *results.interval(some), len(some), ",.0f")
+    ends_of_mean = results.interval(some) if len(some) >= results.MIN_RUNS else (math.nan, math.nan)
+    mean = format_interval(some.mean(), *ends_of_mean, len(some), ",.0f")
     first_and_last = sorted({some.min(), some.max()})
     span = " to ".join(f"{k:,}" for k in first_and_last)
     reached = {"when": span, "n": len(some), "of": len(when), "mean": mean}
@@ -195,7 +226,8 @@ def range_tests() -> str:
     found = tables.range_test_bounds()
     for (arm, dataset), bounds in found.items():
         base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
-        rows.append([arm, f"`{dataset}`", base, top, bounds.n_curves])
+        images = "held-out" if EXPERIMENTS["range-test"].arms[arm].hold_out_every else "test"
+        rows.append([arm, f"`{dataset}`, {images} images", base, top, bounds.n_curves])
         verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
     rows += [
         [arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n]

@@ -77,6 +77,21 @@ RANGE_TEST = Experiment(
     {
         "quick-unit": replace(_UNIT, policy=Ramp(0.001, 0.04, 4000), iterations=4000, evaluate_every=100),
         "full-caffe": replace(_FULL, policy=Ramp(0.0, 0.02, 4000), iterations=4000, evaluate_every=100),
+        # read on training images held out from training, and up to where training fails
+        "quick-unit-held-out": replace(
+            _UNIT,
+            policy=Ramp(0.0005, 1.0, 4000, spacing="exponential"),
+            iterations=4000,
+            evaluate_every=100,
+            hold_out_every=10,
+        ),
+        "full-caffe-held-out": replace(
+            _FULL,
+            policy=Ramp(0.00005, 0.1, 4000, spacing="exponential"),
+            iterations=4000,
+            evaluate_every=100,
+            hold_out_every=10,
+        ),
     },
 )
 

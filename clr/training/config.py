@@ -26,6 +26,7 @@ class RunConfig:
     mults: use the prototxt's multipliers of rate and decay.  weight_decay: None for the solver's own.
     reshuffle: a new order every epoch; otherwise one order per seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
+    hold_out_every: n to hold out every n-th training image and evaluate on those; None to evaluate on the test images.
 
     A new field's default is what the code did before: a result or checkpoint stored without the field stays valid.
     """
@@ -44,6 +45,7 @@ class RunConfig:
     reshuffle: bool = False
     evaluate_every: int = 500
     test_pictures: int | None = None
+    hold_out_every: int | None = None
 
     def __post_init__(self) -> None:
         _checks.fields(self, net=partial(_checks.choice, known=NETS), optimizer=partial(_checks.choice, known=SOLVERS))

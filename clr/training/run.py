@@ -134,6 +134,7 @@ def _net(config: RunConfig, device: str) -> nn.Module:
 
 
 def _batches(config: RunConfig, data: Cifar10, device: str) -> Batches:
+    data = data if config.hold_out_every is None else data.hold_out(config.hold_out_every)
     return Batches(data, device, config.batch_size, config.seed, config.pixels, config.reshuffle, config.test_pictures)
 
 

@@ -24,7 +24,8 @@ from clr.training import run_spec
 from clr.training.checkpoint import Checkpoint
 
 KILLS = int(os.environ.get("CLR_KILLS", 5))
-COMMAND = "run range-test --scale tiny --n-jobs 1 --seeds 3"
+ARMS = ["quick-unit", "full-caffe"]
+COMMAND = f"run range-test --scale tiny --n-jobs 1 --seeds 3 --arms {','.join(ARMS)}"
 ROW = {"iteration": 1, "lr": 0.1, "train_loss": 1 / 3, "test_loss": 2.5, "test_accuracy": 0.1}
 
 
@@ -120,17 +121,17 @@ def test_two_processes_on_one_folder_end_as_one(start, undisturbed, tmp_path):
 def test_the_first_of_two_processes_keeps_its_result(monkeypatch, small, tmp_path):
     """Of one run; even where another device would have given it other numbers."""
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
-    job = experiments.runner.Job(config, tmp_path, True, "cpu", rerun=False)
+    job = experiments.job.Job(config, tmp_path, True, "cpu", rerun=False)
 
     def train(*arguments, **options):
         results.save(tmp_path, 0, [ROW], run_spec(config, small))  # the other is first
         return training.Run([ROW | {"lr": 0.2}], False, {}, {})
 
-    monkeypatch.setattr(experiments.runner, "train", train)
+    monkeypatch.setattr(experiments.job, "train", train)
     job(small, tmp_path / "none")
     assert results.load(tmp_path, 0)[0]["lr"].tolist() == [0.1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0.csv", "seed-0.json"]
-    monkeypatch.setattr(experiments.runner, "train", None)  # and is not even begun when it is there
+    monkeypatch.setattr(experiments.job, "train", None)  # and is not even begun when it is there
     job(small, tmp_path / "none")
 
 
@@ -267,7 +268,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
     config = experiments.configs("trial", 2)["only", 0]
     folder = read_only / "synthetic" / "trial" / "only"
     results.save(folder, 0, [ROW], run_spec(config, small))
-    monkeypatch.setattr(experiments.runner, "train", None)
+    monkeypatch.setattr(experiments.job, "train", None)
     as_mere_user(read_only)
     assert len(experiments.run("trial", 1, data=small, results_dir=read_only)) == 1  # what is there can be read
     with pytest.raises(PermissionError, match=rf"Permission denied: '{folder}"):
@@ -276,7 +277,7 @@ def test_a_read_only_folder_is_said_before_anything_is_trained(monkeypatch, tria
 
 def test_a_progress_note_that_cannot_be_written_stops_no_run(tmp_path):
     (tmp_path / "note").mkdir()
-    experiments.runner._write_progress(tmp_path / "note", 5)
+    experiments.job._write_progress(tmp_path / "note", 5)
 
 
 # Files that are damaged, of another version, edited, or of another run.
@@ -288,7 +289,7 @@ def home(monkeypatch, tmp_path):
     monkeypatch.setenv("CLR_DATA", "synthetic")
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     pictures, folder = data.synthetic_cifar10(), tmp_path / "home/runs/synthetic-tiny/results/synthetic/range-test"
-    for (arm, seed), config in experiments.configs("range-test", 3, "tiny").items():
+    for (arm, seed), config in experiments.configs("range-test", 3, "tiny", ARMS).items():
         run, net = run_spec(config, pictures), training.run._net(config, "cpu")
         if seed < 2:
             results.save(folder / arm, seed, [ROW], run | {"provenance": {"device": "none", "seconds": 1}})
@@ -355,10 +356,13 @@ def test_the_program_names_a_file_that_is_not_what_it_wrote_and_leaves_it(home, 
 @pytest.mark.parametrize(
     ("copy", "message"),
     [
-        ("range-test/quick-unit/seed-7", "seed-7.json was not written there: config.seed is 0, its place is that of 7"),
+        (
+            "range-test/quick-unit/seed-7",
+            "seed-7.json is in the wrong folder: its config.seed is 0, but the place is that of 7",
+        ),
         ("range-test/quick-unit/seed-0 (copy)", r"seed-0 \(copy\).json must be named seed-<k>.json"),
         ("range-test/quick-unit/seed-0_2", r"seed-0_2.json must be named seed-<k>.json"),
-        ("../cifar10/range-test/quick-unit/seed-0", "data.name is 'synthetic', its place is that of 'cifar10'"),
+        ("../cifar10/range-test/quick-unit/seed-0", "data.name is 'synthetic', but the place is that of 'cifar10'"),
     ],
 )
 def test_a_copied_result_does_not_count_twice(home, copy, message):

@@ -40,6 +40,15 @@ def test_headline_is_the_published_one():
     assert (ramp.policy, ramp.iterations, ramp.evaluate_every) == (Ramp(0.001, 0.04, 4000), 4000, 100)
 
 
+def test_held_out_range_tests_go_further_on_images_held_out_from_training():
+    arms = EXPERIMENTS["range-test"].arms
+    for name in ("quick-unit", "full-caffe"):
+        old, new = arms[name], arms[f"{name}-held-out"]
+        assert new.hold_out_every == 10 and old.hold_out_every is None
+        assert new.policy.spacing == "exponential" and new.policy.end_lr > 3 * old.policy.end_lr
+        assert dataclasses.replace(new, policy=old.policy, hold_out_every=None) == old
+
+
 def test_the_papers_table_1_is_what_the_paper_says():
     arms = EXPERIMENTS["paper-table-1"].arms
     assert {name: config.iterations for name, config in arms.items()} == {
@@ -124,7 +133,8 @@ def test_every_arm_trains(small, name):
         short = dataclasses.replace(config, batch_size=5, iterations=min(6, config.iterations), evaluate_every=3)
         rows = train(dataclasses.replace(short, test_pictures=10), small).rows
         assert rows[-1]["iteration"] == short.iterations, arm
-        assert all(row["lr"] == config.policy(row["iteration"] - 1) for row in rows), arm
+        expected = [config.policy(row["iteration"] - 1) for row in rows]
+        assert [row["lr"] for row in rows] == pytest.approx(expected, rel=1e-12), arm
 
 
 def test_shrunk_policies_pass_through_the_same_rates():
@@ -221,7 +231,7 @@ def test_records_say_what_was_run_and_how(trial, small, tmp_path):
         (None, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
         ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0"], 30, "threads"),
         ("cuda:1", ["cuda:1"] * 4, 10, "threads"),
-        ("cpu", ["cpu"] * 4, -1, "processes"),
+        ("cpu", ["cpu"] * 4, 3, "processes"),
     ],
 )
 def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, asked, devices, side_by_side, prefer):
@@ -238,6 +248,7 @@ def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, aske
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr(joblib, "Parallel", Parallel)
+    monkeypatch.setattr(experiments.job, "_processes", lambda jobs: jobs - 1)
     monkeypatch.setattr("clr.training.machine.describe_device", str)
     run("trial", 2, data=small, device=asked, results_dir=tmp_path)
     assert started == [devices, side_by_side, prefer]
@@ -249,3 +260,50 @@ def test_bits_do_not_depend_on_the_backend(trial, small, tmp_path, backend):
     with joblib.parallel_config(backend=backend, n_jobs=2):
         beside = run("trial", 1, data=small, results_dir=tmp_path / "beside")
     assert alone.equals(beside)
+
+
+def test_arms_may_be_chosen_by_name_or_pattern(trial, small, tmp_path):
+    assert set(configs("trial", 2, arms=["lo*"])) == {("long", 0), ("long", 1)}
+    frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
+    assert set(frame["arm"]) == {"short"}
+    with pytest.raises(ValueError, match="arms must be among short, long, got 'middle'"):
+        configs("trial", arms=["short", "middle"])
+    with pytest.raises(TypeError, match="arms must be a sequence of names, got 'short'"):
+        configs("trial", arms="short")
+
+
+def test_the_queue_trains_its_rows_in_order_and_nothing_twice(trial, small, tmp_path, monkeypatch):
+    from clr.experiments.queue import Row
+
+    order = []
+    save = results.save
+
+    def note(folder, seed, *rest):
+        order.append((folder.name, seed))
+        save(folder, seed, *rest)
+
+    monkeypatch.setattr(results, "save", note)
+    run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
+    rows = (Row("trial", ("long",), 1), Row("trial", ("*",), 2))
+    experiments.run_queue(data=small, n_jobs=1, results_dir=tmp_path, rows=rows)
+    assert order == [("short", 0), ("long", 0), ("long", 1), ("short", 1)]
+    experiments.run_queue(data=small, n_jobs=1, results_dir=tmp_path, rows=rows)
+    assert len(order) == 4
+
+
+def test_the_queues_state_counts_seeds_updates_and_core_hours(trial, save):
+    from clr.experiments.queue import Row
+
+    for seed in range(2):
+        save("trial", "long", seed, {6: 0.5})
+    state = experiments.queue_state("cifar10", rows=(Row("trial", ("long",), 3),))
+    assert state.to_dict("records") == [
+        {"experiment": "trial", "arm": "long", "finished": "2 of 3", "updates left": 6, "core hours": 0.0}
+    ]
+
+
+def test_every_row_of_the_queue_names_arms_of_the_catalogue():
+    from clr.experiments.queue import QUEUE
+
+    for row in QUEUE:
+        assert configs(row.experiment, row.seeds, arms=row.arms)

@@ -15,7 +15,7 @@ import torch
 
 from clr import data, experiments, training
 from clr.__main__ import main
-from clr.experiments import catalogue, configs, run, runner
+from clr.experiments import catalogue, configs, job, run
 from clr.experiments.stop import Stop
 from clr.results import ResultError
 from clr.training import Stopped
@@ -71,7 +71,7 @@ def test_a_failing_run_stops_the_others_and_they_keep_checkpoints(trial, small, 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
-        patch.setattr(runner, "train", train_until_one_acts(fail, n_jobs))
+        patch.setattr(job, "train", train_until_one_acts(fail, n_jobs))
         with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as raised:
             run("trial", 2, data=small, n_jobs=n_jobs, results_dir=tmp_path / "r")
     kept = checkpoints(tmp_path / "r")
@@ -91,7 +91,7 @@ def test_ctrl_c_stops_all_threads_at_their_next_update(trial, small, tmp_path, m
     handler, before = signal.getsignal(signal.SIGINT), set(threading.enumerate())
     with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
         interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
-        patch.setattr(runner, "train", train_until_one_acts(interrupt, n_jobs))
+        patch.setattr(job, "train", train_until_one_acts(interrupt, n_jobs))
         with pytest.raises(
             KeyboardInterrupt, match=f"^Interrupted. {n_jobs} of 4 runs keep a checkpoint; the same call"
         ):
@@ -200,14 +200,15 @@ def fail_with(error):
     raise error
 
 
-def test_errors_are_one_line_and_the_note_another(monkeypatch, capsys):
+def test_an_error_is_one_line_and_what_is_kept_another(monkeypatch, capsys):
     def fail(*arguments):
-        error = RuntimeError("CUDA out of memory")
+        error = ResultError("seed-0.checkpoint is damaged")
         error.add_note("Traceback ...")
         error.add_note("The other runs were stopped.")
         raise error
 
-    monkeypatch.setattr(data, "load_cifar10", lambda: None)
+    monkeypatch.setenv("CLR_DATA", "synthetic")
+    monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (30, 10, 0))
     monkeypatch.setattr(experiments, "run", fail)
     assert main(["run", "headline"]) == 1
-    assert capsys.readouterr().err == "clr: CUDA out of memory\nThe other runs were stopped.\n"
+    assert capsys.readouterr().err == "clr: seed-0.checkpoint is damaged\nThe other runs were stopped.\n"

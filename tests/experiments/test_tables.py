@@ -61,13 +61,14 @@ def test_all_arms_leave_out_range_tests_and_keep_the_catalogues_order(save):
 
 
 def test_differences_are_those_of_the_pairs_at_one_number_of_updates(save):
-    for seed, accuracy in enumerate((0.70, 0.72)):
+    for seed, accuracy in enumerate((0.70, 0.72, 0.73)):
         save("controls", "fixed-25k", seed, {20_000: 0.1, 25_000: accuracy})
         save("controls", "linear-25k", seed, {25_000: accuracy + 0.02})
         save("paper-table-1", "fixed", seed + 1, {25_000: 0.60, 70_000: 0.9})
     table = tables.differences("fixed-25k", 25_000, ("controls", "paper-table-1"))
-    assert table["arm"].tolist() == ["linear-25k", "fixed"] and table["n"].tolist() == [2, 1]
-    assert table["points"].tolist() == pytest.approx([2, -12]) and table["low"][0] == pytest.approx(2)
+    assert table["arm"].tolist() == ["linear-25k", "fixed"] and table["n"].tolist() == [3, 2]
+    assert table["points"].tolist() == pytest.approx([2, -12.5]) and table["low"][0] == pytest.approx(2)
+    assert np.isnan(table["low"][1])  # two pairs have no interval of their own
     assert tables.differences("fixed-25k", 25_000, ["mults"]).empty
 
 

@@ -67,7 +67,7 @@ def test_a_committed_result_without_a_field_is_the_run_with_its_default(committe
     for path, config in committed.items():
         asked = {"config": RunConfig.from_dict(config).to_dict(), "data": DATA}
         stored = {"config": {key: value for key, value in config.items() if key != name}, "data": DATA}
-        if config[name] == DEFAULTS[name]:
+        if config.get(name, DEFAULTS[name]) == DEFAULTS[name]:
             require_same_run(path, stored, asked)
         else:
             message = rf"config.{name} is {DEFAULTS[name]!r}, asked for {config[name]!r}"

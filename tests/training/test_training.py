@@ -150,3 +150,12 @@ def test_evaluation_does_not_depend_on_its_batch_size(small):
     assert len({result["test_accuracy"] for result in seen}) == 1
     assert [result["test_loss"] for result in seen] == pytest.approx([seen[0]["test_loss"]] * 3, rel=1e-6)
     assert net.training
+
+
+def test_a_run_with_held_out_images_never_sees_the_test_images(small):
+    blank = Split(torch.zeros_like(small.test.images), small.test.labels)
+    config = changed(hold_out_every=10, test_pictures=None)
+    rows = train(config, dataclasses.replace(small, test=blank)).rows
+    assert rows == train(config, small).rows
+    assert rows != train(changed(test_pictures=None), small).rows
+    assert len(training.run._batches(config, small, "cpu").test_set[1]) == 100

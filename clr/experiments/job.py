@@ -1,0 +1,195 @@
+"""One job of an experiment: train, save, clean up; and many jobs side by side, with one progress bar."""
+
+import math
+import os
+import pickle
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import torch
+from tqdm.auto import tqdm
+
+from clr import paths, results
+from clr.data import Cifar10
+from clr.experiments.stop import Stop
+from clr.training import Run, RunConfig, Stopped, machine, require_same_run, run_spec, train
+from clr.training.float32 import exact_float32
+
+__all__ = ["JOBS_PER_CUDA_DEVICE", "Job", "run_all"]
+
+BYTES_PER_PROCESS = 1.2e9  # torch and one run; the images are shared
+JOBS_PER_CUDA_DEVICE = 10  # five seeds of two arms
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, as a worker gets it: everything except the images."""
+
+    config: RunConfig
+    folder: Path
+    keep_weights: bool
+    device: str
+    rerun: bool
+
+    def __call__(self, data: Cifar10, progress: Path, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train, and write the result; an interruption leaves a checkpoint to go on from."""
+        if self.is_finished(data):  # another process finished it after the plan was made
+            self.delete_checkpoint()
+            return
+        if self.rerun:
+            self.delete_checkpoint()  # it belongs to the old run
+        run = train(
+            self.config,
+            data,
+            device=self.device,
+            checkpoint=self._checkpoint,
+            progress=lambda n: _write_progress(progress, n),
+            stop=stop,
+        )
+        if not self.is_finished(data):  # of two processes that train it at once, the first keeps its result
+            self._save(run, data)
+        self.delete_checkpoint()
+
+    def is_finished(self, data: Cifar10) -> bool:
+        """Return whether a result is there that stays: made here or by another process on the same folder."""
+        if self.rerun or (found := results.load(self.folder, self.config.seed)) is None:
+            return False
+        path = results.run_path(self.folder, self.config.seed, ".json")
+        require_same_run(path, found[1], run_spec(self.config, data))
+        return True
+
+    def delete_checkpoint(self) -> None:
+        """Delete the checkpoint, also one that a killed process left behind."""
+        with suppress(OSError):  # in a read-only folder it stays, and harms nobody
+            self._checkpoint.unlink(missing_ok=True)
+
+    def has_checkpoint(self) -> bool:
+        """Return whether an interrupted run left a checkpoint."""
+        return self._checkpoint.exists()
+
+    def _save(self, run: Run, data: Cifar10) -> None:
+        seed = self.config.seed
+        if self.keep_weights:
+            from safetensors.torch import save
+
+            with paths.atomic_write(results.run_path(self.folder, seed, ".safetensors")) as part:
+                part.write_bytes(save(run.weights))
+        how = {"diverged": run.diverged, "provenance": run.provenance}
+        results.save(self.folder, seed, run.rows, run_spec(self.config, data) | how)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return results.run_path(self.folder, self.config.seed, ".checkpoint")
+
+
+def run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None, name: str) -> None:
+    """Run jobs side by side, with one progress bar of updates for all, named `name`.
+
+    After Ctrl-C, or when a run fails, the others stop at their next update and keep their checkpoints.
+    """
+    if not jobs:
+        return
+    devices = sorted({job.device for job in jobs})
+    on_cpu = torch.device(devices[0]).type == "cpu"
+    prefer = "processes" if on_cpu else "threads"  # a hint, which joblib.parallel_config overrides
+    n_jobs = _side_by_side(len(jobs), n_jobs, on_cpu, len(devices))
+    count = min(len(jobs), joblib.effective_n_jobs(n_jobs))
+    places = ", ".join(map(machine.describe_device, devices))
+    print(f"{name}: {len(jobs)} runs, {count} side by side on {places}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as notes, tempfile.TemporaryDirectory() as signals:
+        stop = Stop(os.path.join(signals, "stop"))
+        calls = (joblib.delayed(stop.guard)(job, data, Path(notes) / str(i), stop) for i, job in enumerate(jobs))
+        with stop.on_interrupt() as interrupts, _progress_bar(jobs, Path(notes), name), exact_float32():
+            try:
+                with _temporary_folder_named():
+                    errors = joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
+            except Exception as error:  # joblib's own: a worker was killed, for example
+                errors = [error]
+    _raise_first(errors, bool(interrupts), jobs)
+
+
+def _side_by_side(jobs: int, n_jobs: int | None, on_cpu: bool, devices: int) -> int:
+    """Return how many runs joblib should have side by side."""
+    backend, configured = joblib.parallel.get_active_backend()
+    here = on_cpu and isinstance(backend, joblib.parallel.BACKENDS["loky"])  # not a cluster's workers
+    usual = _processes(jobs) if here else -1 if on_cpu else JOBS_PER_CUDA_DEVICE * devices
+    n_jobs = n_jobs or configured or usual
+    if here:  # joblib starts a process for each of n_jobs, even if there are fewer calls
+        n_jobs = min(joblib.effective_n_jobs(n_jobs), jobs)
+    return n_jobs
+
+
+def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: list[Job]) -> None:
+    """Raise what ended the runs early, with what is kept; the runs that stopped for it are no errors."""
+    first = next((error for error in errors if error is not None and not isinstance(error, Stopped)), None)
+    if first is None and not interrupted:
+        return
+    kept = sum(job.has_checkpoint() for job in jobs)
+    left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call finishes what is missing, and nothing twice"
+    if interrupted or first is None or isinstance(first, KeyboardInterrupt):
+        raise KeyboardInterrupt(f"Interrupted. {left}.") from first
+    first.add_note(f"The other runs were stopped. {left}.")
+    raise first
+
+
+def _processes(jobs: int) -> int:
+    """Return how many processes to start: no more than jobs, than processors, and than free memory has room for."""
+    free = math.inf
+    with suppress(ImportError):
+        import psutil
+
+        free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # a container may have less
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return max(1, int(min(jobs, joblib.cpu_count(), free / BYTES_PER_PROCESS)))
+
+
+@contextmanager
+def _temporary_folder_named() -> Iterator[None]:
+    """Raise an OSError that names the folder where joblib's own error does not: images go through a file there."""
+    try:
+        yield
+    except pickle.PicklingError as error:
+        folder = os.environ.get("JOBLIB_TEMP_FOLDER") or f"/dev/shm or {tempfile.gettempdir()}"
+        if "Errno" not in (reason := str(error.__cause__).rstrip('\n"').splitlines()[-1]):
+            raise
+        raise OSError(f"cannot share the images through {folder} ({reason}); set JOBLIB_TEMP_FOLDER") from error
+
+
+def _write_progress(note: Path, iteration: int) -> None:
+    with suppress(OSError):  # no run fails for its progress bar
+        if note.parent.exists():
+            note.write_text(str(iteration), encoding="utf-8")
+
+
+@contextmanager
+def _progress_bar(jobs: list[Job], notes: Path, name: str) -> Iterator[None]:
+    """Show the updates that the jobs have noted, and the time left, until the work inside is done."""
+    done = threading.Event()
+    first: dict[str, int] = {}  # updates made before an interruption do not count for the time left
+    with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=name) as bar:
+
+        def show() -> None:
+            made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
+            bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
+            bar.n = sum(made.values())
+            bar.refresh()
+
+        def watch() -> None:
+            while not done.wait(1.0):
+                show()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            show()

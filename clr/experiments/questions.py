@@ -1,0 +1,162 @@
+"""The questions that the runs decide, and how: stated here, as data, before the runs that decide them.
+
+Each question compares two arms seed by seed. Where a question or its margin came up after some of its runs had been
+seen, its note says so and calls the reading exploratory.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["QUESTIONS", "Question", "Reading"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where an arm is read.  at: after how many updates; of several the mean accuracy counts."""
+
+    experiment: str
+    arm: str
+    at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that the difference between two readings, first minus second, answers.
+
+    key: what the issue and the pages call it.  what: the difference in words.
+    answers: at most five words for each outcome: "above" or "below" when the 95% interval excludes zero, "equal" when
+        the 90% interval lies within the margin (two one-sided tests at 5%). "equal" comes first where
+        `asks_equality`, else the sign does. Any other outcome is open.
+    margin: of equality, in points of accuracy.
+    measure: "points" of accuracy; or "updates", by how many the first reaches its accuracy earlier than the second.
+    note: what was known when the question was stated; empty if nothing.
+    """
+
+    key: str
+    text: str
+    what: str
+    first: Reading
+    second: Reading
+    answers: dict[str, str]
+    asks_equality: bool = False
+    margin: float = 1.0
+    measure: str = "points"
+    note: str = ""
+
+
+def _headline(arm: str, *at: int) -> Reading:
+    return Reading("headline" if arm in ("fixed", "triangular") else "headline-controls", arm, at)
+
+
+def _controls(arm: str, *at: int) -> Reading:
+    return Reading("controls", arm, at)
+
+
+def _paper(arm: str, *at: int) -> Reading:
+    return Reading("paper-table-1", arm, at)
+
+
+FULL_ENDS = (4000, 8000, 12_000, 16_000)  # ends of cycles, at which training may stop
+QUICK_ENDS = (12_000, 16_000, 20_000, 24_000)
+_EXPLORATORY = "exploratory: chosen after three seeds"
+_SEEN_THREE = "margin set after three seeds"
+_EQUAL = "Equal within one point"
+
+# Above all: does cycling save updates, and is it the cycles?
+_HEADLINE = (
+    Question(
+        "headline", "Does cycling reach the long schedule's accuracy in fewer updates?",
+        "cycles at 32,000 − low steps at 70,000, quick net",
+        _headline("triangular", 32_000), _headline("fixed", 70_000),
+        {"above": "Yes, and finishes higher", "equal": "Yes, equal within one point", "below": "No, it finishes lower"},
+    ),
+    Question(
+        "headline-line", "Is it the cycles? Against a line to zero",
+        "line − cycles at 32,000, quick net",
+        _headline("linear-32k", 32_000), _headline("triangular", 32_000),
+        {"above": "No, the line finishes higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
+    ),
+    Question(
+        "headline-high", "Is it the cycles? Against their mean rate with drops",
+        "high steps − cycles at 32,000, quick net",
+        _headline("fixed-32k", 32_000), _headline("triangular", 32_000),
+        {"above": "No, high steps finish higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
+    ),
+)  # fmt: skip
+
+_A = "At an equal budget, do cycles with drops equal a line to zero?"
+_A_ANSWERS = {"equal": "Yes, within one point", "above": "No, cycles finish higher", "below": "No, the line is higher"}
+_B = "Is a high fixed rate with drops better than a low one?"
+_C = "If training may stop at any time, do cycles give a better net?"
+_C_EARLIER = "If training may stop at any time, do cycles give it earlier?"
+_C_ANSWERS = {"above": "Yes, at cycle ends", "equal": _EQUAL, "below": "No, worse at cycle ends"}
+_C_EARLIER_ANSWERS = {"above": "Yes, earlier", "below": "No, later"}
+_D = "Does triangular2 match the long fixed schedule on the paper's net?"
+_E = "Do the two meanings of exp_range differ?"
+_F = "Does the step size matter, from one epoch to eight?"
+_F_ANSWERS = {"equal": "No, equal within one point", "above": "Yes, it finishes higher", "below": "Yes, it is lower"}
+
+
+def _earlier(key: str, what: str, first: Reading, second: Reading) -> tuple[Question, Question]:
+    """Return question (c) of two arms, in points of accuracy and in updates."""
+    return (
+        Question(key, _C, f"{what}, mean over cycle ends", first, second, _C_ANSWERS, note=_EXPLORATORY),
+        Question(
+            f"{key}-updates", _C_EARLIER, f"{what}, updates to the same accuracy", first, second, _C_EARLIER_ANSWERS,
+            measure="updates", note=_EXPLORATORY,
+        ),
+    )  # fmt: skip
+
+
+QUESTIONS = (
+    *_HEADLINE,
+    Question(
+        "a-quick", _A, "cycles with drops − line at 32,000, quick net",
+        _headline("triangular-32k-drops", 32_000), _headline("linear-32k", 32_000), _A_ANSWERS, asks_equality=True,
+    ),
+    Question(
+        "a-full", _A, "cycles with drops − line at 25,000, full net",
+        _controls("triangular-25k-drops", 25_000), _controls("linear-25k", 25_000), _A_ANSWERS, asks_equality=True,
+        note=_SEEN_THREE,
+    ),
+    Question(
+        "b", _B, "0.003 − 0.001, both with drops, at 25,000, full net",
+        _controls("fixed-25k-high", 25_000), _controls("fixed-25k", 25_000),
+        {"above": "Yes, high finishes higher", "equal": _EQUAL, "below": "No, low finishes higher"},
+    ),
+    *_earlier(
+        "c-quick-line", "cycles − line at 12,000 to 24,000, quick net",
+        _headline("triangular", *QUICK_ENDS), _headline("linear-32k", *QUICK_ENDS),
+    ),
+    *_earlier(
+        "c-quick-constant", "cycles − constant mean rate at 12,000 to 24,000, quick net",
+        _headline("triangular", *QUICK_ENDS), _headline("fixed-32k", *QUICK_ENDS),
+    ),
+    *_earlier(
+        "c-full-line", "cycles − line at 4,000 to 16,000, full net",
+        _controls("triangular-25k-drops", *FULL_ENDS), _controls("linear-25k", *FULL_ENDS),
+    ),
+    *_earlier(
+        "c-full-constant", "cycles − constant mean rate at 4,000 to 16,000, full net",
+        _controls("triangular-25k-drops", *FULL_ENDS), _controls("fixed-25k-high", *FULL_ENDS),
+    ),
+    Question(
+        "d", _D, "triangular2 at 25,000 − low steps at 70,000, full net",
+        _paper("triangular2", 25_000), _paper("fixed", 70_000),
+        {"equal": "Yes, within one point", "above": "Yes, and finishes higher", "below": "No, it finishes lower"},
+        asks_equality=True,
+    ),
+    Question(
+        "e", _E, "both bounds decline − only the amplitude does, at 40,000, full net",
+        _paper("exp_range-bounds", 40_000), _paper("exp_range-amplitude", 40_000),
+        {"above": "Yes, the paper's wins", "equal": "No, within one point", "below": "Yes, the libraries' wins"},
+        note="exploratory: asked after one seed",
+    ),
+    Question(
+        "f-short", _F, "one epoch − four epochs, at 24,000, quick net",
+        Reading("step-size", "step-500", (24_000,)), _headline("triangular", 24_000), _F_ANSWERS, asks_equality=True,
+    ),
+    Question(
+        "f-long", _F, "eight epochs − four epochs, at 24,000, quick net",
+        Reading("step-size", "step-4000", (24_000,)), _headline("triangular", 24_000), _F_ANSWERS, asks_equality=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,59 @@
+"""The answer: its bold words and sentences follow the verdicts of invented runs."""
+
+import pytest
+
+from tools import answer as module
+from tools.answer import answer
+
+ENDS = range(4000, 32_001, 4000)
+
+
+def save_headline(save, cycles, line, seeds=3, fixed=0.75):
+    """Save both arms of the headline and the line: accuracies at 32,000 updates, 0.6 before."""
+    for seed in range(seeds):
+        save("headline", "fixed", seed, {70_000: fixed + seed / 1e4})
+        save("headline", "triangular", seed, dict.fromkeys(ENDS, 0.6) | {32_000: cycles + seed / 1e4})
+        save("headline-controls", "linear-32k", seed, dict.fromkeys(ENDS, 0.6) | {32_000: line + seed / 2e4})
+
+
+def test_answer_before_anything_has_run():
+    assert answer() == "Nothing has been run at full length yet."
+
+
+@pytest.mark.parametrize(
+    ("cycles", "line", "bold"),
+    [
+        (0.76, 0.78, "**Fewer updates: yes. Because it cycles: no.**"),
+        (0.78, 0.76, "**Fewer updates: yes. Because it cycles: yes.**"),
+        (0.70, 0.78, "**Fewer updates: no. Because it cycles: no.**"),
+        (0.7500, 0.78, "**Fewer updates: partly. Because it cycles: no.**"),
+    ],
+)
+def test_bold_words_follow_the_runs(save, cycles, line, bold):
+    save_headline(save, cycles, line)
+    assert answer().startswith(bold)
+
+
+def test_an_interval_that_includes_zero_leaves_the_cause_open(save):
+    for seed, line in enumerate((0.74, 0.76, 0.78)):
+        save("headline", "fixed", seed, {70_000: 0.75})
+        save("headline", "triangular", seed, {32_000: 0.76})
+        save("headline-controls", "linear-32k", seed, {32_000: line})
+    assert "Because it cycles: open.**" in answer()
+    assert "after 32,000 updates it shows no clear difference: +0.0 points (95% CI " in answer()
+
+
+def test_fewer_than_three_seeds_are_preliminary(save):
+    save_headline(save, 0.76, 0.78, seeds=1)
+    assert answer().startswith("Preliminary (n = 1). **Fewer updates: yes. Because it cycles: open.**")
+    assert "it shows no clear difference: +2.0 points (n = 1)." in answer()
+
+
+def test_sentences_say_when_and_on_what(save):
+    save_headline(save, 0.76, 0.78)
+    text = answer()
+    assert "reaches the accuracy of Caffe's 70,000-update schedule after 32,000 updates (3 of 3 seeds)." in text
+    assert "it finishes higher: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
+    assert "From 12,000 to 24,000 the ends of cycles are within one point of the line: +0.0 points (95% CI " in text
+    assert text.endswith("Data: CIFAR-10.")
+    assert set(module.LINE_FINISHES) == set(module.CYCLE_ENDS) == {"above", "below", "equal", "open"}
