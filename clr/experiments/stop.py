@@ -4,6 +4,7 @@ Each run looks for the file before every update, then writes its checkpoint and 
 nothing goes on behind the caller's back.
 """
 
+import copy
 import os
 import pickle
 import signal
@@ -89,7 +90,7 @@ def _portable(error: BaseException) -> BaseException:
     """Return an error that another process can read, with its traceback as a note."""
     trace = "".join(traceback.format_exception(error))
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.dumps(copy.copy(error))  # a copy is made as the other process makes its own
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(trace)

@@ -138,9 +138,26 @@ def test_a_failing_process_stops_the_others(trial, small, tmp_path):
     assert not list(tmp_path.rglob("seed-1*"))
 
 
+def run_alone(home):
+    """Finish the command's runs one after the other; return their CSVs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
+        patch.setenv("CLR_DATA", "synthetic")
+        patch.setenv("CLR_HOME", str(home))
+        assert main([*COMMAND.split(), "--n-jobs", "1"]) == 0
+    return {path.relative_to(home): path.read_bytes() for path in home.rglob("*.csv")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    csvs = run_alone(tmp_path_factory.mktemp("undisturbed"))
+    assert len(csvs) == 4
+    return csvs
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a process group gets Ctrl-C's signal on POSIX")
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, monkeypatch, capfd, backend):
+def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, undisturbed, backend):
     """The signal goes to all processes of the terminal, workers included."""
     program = [sys.executable, str(Path(__file__).parent / "run_and_interrupt.py"), backend, *COMMAND.split()]
     (tmp_path / "notes").mkdir()
@@ -148,12 +165,12 @@ def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_pat
     running = subprocess.Popen(
         program, env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not any(int(note.read_text() or 0) for note in (tmp_path / "notes").glob("*/[0-9]")):
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=180)
     assert running.returncode == 130, said
     kept = checkpoints(tmp_path / "home")
     assert f"\nInterrupted. {len(kept)} of 4 runs keep a checkpoint; the same call finishes" in said
@@ -162,16 +179,7 @@ def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_pat
     while subprocess.run(["pgrep", "-g", str(running.pid)], capture_output=True).stdout:  # joblib's tracker is slow
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
-    monkeypatch.setenv("CLR_DATA", "synthetic")
-    for home in (tmp_path / "home", tmp_path / "undisturbed"):
-        monkeypatch.setenv("CLR_HOME", str(home))
-        assert main([*COMMAND.split(), "--n-jobs", "1"]) == 0
-    first, second = (
-        {path.relative_to(tmp_path / home): path.read_bytes() for path in (tmp_path / home).rglob("*.csv")}
-        for home in ("home", "undisturbed")
-    )
-    assert first == second and len(first) == 4
+    assert run_alone(tmp_path / "home") == undisturbed
 
 
 # One run's work.
