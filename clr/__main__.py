@@ -70,15 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     run = command("run", _run, "train the runs of the named experiments that have not finished", scaled=True)
-    run.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(experiments.EXPERIMENTS)}")
-    run.add_argument("--all", action="store_true", help="every experiment")
-    run.add_argument("--queue", action="store_true", help="what the queue lacks, in its order, at low priority")
-    run.add_argument(
-        "--arms", help='names or patterns, separated by commas, such as "adam-*,fixed-70k"; all by default'
-    )
-    run.add_argument("--rerun", action="store_true", help="retrain finished runs as well")
-    run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 3, tiny 2)")
-    run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
+    _add_run_arguments(run)
     listed = command("list", _list, "what has finished, what has not, and what is damaged", scaled=True)
     listed.add_argument("--queue", action="store_true", help="how far the queue is, with updates left and core hours")
     command("table", _table, "a table of what has finished", scaled=True)
@@ -88,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     for added in (run, job):
         added.add_argument("--n-jobs", type=int, help="runs side by side; one per core on the CPU, ten on CUDA")
     return parser
+
+
+def _add_run_arguments(run: argparse.ArgumentParser) -> None:
+    run.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(experiments.EXPERIMENTS)}")
+    run.add_argument("--all", action="store_true", help="every experiment")
+    run.add_argument("--queue", action="store_true", help="what the queue lacks, in its order, at low priority")
+    run.add_argument(
+        "--arms", help='names or patterns, separated by commas, such as "adam-*,fixed-70k"; all by default'
+    )
+    run.add_argument("--rerun", action="store_true", help="retrain finished runs as well")
+    run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 3, tiny 2)")
+    run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -116,3 +116,12 @@ def test_at_scale_has_algoperfs_sentence_and_all_its_workloads():
     text = readme.at_scale()
     assert text.startswith("By half of the budget, two cycles are ahead of one: ")
     assert len(cells(text[text.index("|") :])) == 14 + 1
+
+
+def test_range_tests_say_which_rates_and_which_images(save):
+    for arm in ("quick-unit", "quick-unit-held-out"):
+        for seed in range(2):
+            save("range-test", arm, seed, {k: min(0.6, 0.1 + k / 3000) for k in range(100, 4001, 100)})
+    first, second, *_ = (row[:3] for row in cells(readme.range_tests().split("\n\n")[0]) if row[1] == "`cifar10`")
+    assert first[2] == "0.0005 to 1, exponential, 4,000 updates, held-out images"
+    assert second == ["quick-unit", "`cifar10`", "0.001 to 0.04, linear, 4,000 updates, test images"]

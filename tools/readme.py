@@ -14,6 +14,7 @@ from clr.experiments import findings as clr_findings
 from clr.experiments import tables
 from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
 from clr.experiments.tables import format_accuracy, format_interval
+from clr.range_test.bounds import format_bound
 from tools import algoperf
 from tools.answer import answer
 
@@ -221,24 +222,30 @@ def _points(row: Any) -> str:
 
 
 def range_tests() -> str:
-    """Return the bounds that the code proposes from the range tests, beside those that others read by eye."""
+    """Return the bounds that the code proposes from the range tests, beside those that others read by eye.
+
+    Bounds depend on the test, so each row has the rates that were tested and the images that were looked at.
+    """
     rows, verdicts = [], []
-    found = tables.range_test_bounds()
-    for (arm, dataset), bounds in found.items():
-        base, top = _bound(bounds.base_lr, bounds.base_ci), _bound(bounds.max_lr, bounds.max_ci)
-        images = "held-out" if EXPERIMENTS["range-test"].arms[arm].hold_out_every else "test"
-        rows.append([arm, f"`{dataset}`, {images} images", base, top, bounds.n_curves])
+    for (arm, dataset), bounds in tables.range_test_bounds().items():
+        base, top = (
+            "unknown" if math.isnan(lr) else format_bound(lr, ci)
+            for lr, ci in ((bounds.base_lr, bounds.base_ci), (bounds.max_lr, bounds.max_ci))
+        )
+        rows.append([arm, f"`{dataset}`", _test_in_words(arm), base, top, bounds.n_curves])
         verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
     rows += [
-        [arm, f"{source}, by eye", f"{low:g}", f"{high:g}", n]
+        [arm, f"{source}, by eye", "", f"{low:g}", f"{high:g}", n]
         for arm, (source, low, high, n) in REPORTED_BOUNDS.items()
     ]
-    columns = ["net and pixels", "", "base_lr (95% interval)", "max_lr (95% interval)", "n"]
+    columns = ["net and pixels", "", "test", "base_lr", "max_lr", "n"]
     table = pd.DataFrame(rows, columns=columns).sort_values("net and pixels", kind="stable", ascending=False)
     return "\n\n".join([_markdown(table), *verdicts])
 
 
-def _bound(rate: float, interval: tuple[float, float]) -> str:
-    if interval == (0, rate):
-        return f"at most {rate:.3g}"
-    return "unknown" if math.isnan(rate) else f"{rate:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"
+def _test_in_words(arm: str) -> str:
+    config = EXPERIMENTS["range-test"].arms[arm]
+    policy: Any = config.policy
+    images = "held-out" if config.hold_out_every else "test"
+    rates = f"{policy.start_lr:g} to {policy.end_lr:g}, {policy.spacing}"
+    return f"{rates}, {config.iterations:,} updates, {images} images"
