@@ -46,6 +46,7 @@ def train(
     tf32: bool = False,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
+    watch: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Run:
     """Train one net from scratch, or from its checkpoint. A run whose loss is no longer finite ends there, diverged.
 
@@ -55,6 +56,7 @@ def train(
         checkpoint: the file of the checkpoint, written every half minute. The caller removes it when the result is
             safe. None keeps none.
         progress: called with the number of updates made, at the start and at each evaluation.
+        watch: called with each row, first with those of the checkpoint.
 
     Raises:
         ResultError: the checkpoint is damaged, or of another run; the message names the field.
@@ -65,8 +67,9 @@ def train(
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     _checks.function("progress", progress)
+    _checks.function("watch", watch)
     with machine.cpu_threads(_checks.positive_int("threads", threads)), machine.on_device(device, tf32):
-        return _train(config, data, device, threads, checkpoint, progress)
+        return _train(config, data, device, threads, checkpoint, progress, watch)
 
 
 def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu") -> dict[str, float]:
@@ -86,6 +89,7 @@ def _train(
     threads: int,
     path: Path | None,
     progress: Callable[[int], None],
+    watch: Callable[[dict[str, float]], None],
 ) -> Run:
     machine.keep_freed_memory()
     provenance = machine.provenance(device, threads)
@@ -98,6 +102,8 @@ def _train(
     start = int(rows[-1]["iteration"]) if rows else 0
     rates = config.policy(np.arange(config.iterations)).tolist()
     update = Update(net, optimizer, batches, rates, start, config.evaluate_every)
+    for row in rows:
+        watch(row)
     progress(start)
     try:
         for k in range(start, config.iterations):
@@ -106,6 +112,7 @@ def _train(
                 continue
             train_loss, tested = update.train_loss(), batches.evaluate(net)
             rows.append({"iteration": k + 1, "lr": rates[k], "train_loss": train_loss, **tested})
+            watch(rows[-1])
             progress(k + 1)
             if results.has_diverged(rows[-1]):
                 break
