@@ -126,10 +126,10 @@ def function(name: str, value: Any) -> Any:
 
 
 def path(name: str, value: Any) -> Path:
-    """Return the path of a file or folder."""
+    """Return the path of a file or folder, with `~` and environment variables replaced."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise TypeError(f"{name} must be a path, got {brief(value)}")
-    return Path(value)
+    return Path(os.path.expandvars(os.path.expanduser(value)))
 
 
 def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
