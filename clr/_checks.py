@@ -153,7 +153,7 @@ RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywh
     "momentum": momentum,
     "seed": seed,
     "decays": partial(choice, known=("bounds", "amplitude")),
-    "init": partial(choice, known=("caffe", "torch")),
+    "init": partial(choice, known=("caffe", "torch", "he")),
     "pixels": partial(choice, known=("caffe", "unit")),
     "spacing": partial(choice, known=("linear", "exponential")),
 }
