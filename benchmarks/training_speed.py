@@ -6,6 +6,7 @@ The usual loop is one run in one process: a DataLoader with two workers that nor
 torchvision does, torch.optim.SGD, torch's CyclicLR, the same net in torch's layout, torch's number of threads. Ours is
 `clr.training.train`, one run per core (ten in threads on CUDA). Neither time includes the start. The matrix product is
 2048 x 2048 (8192 on CUDA) in float32, on every core at once. All take turns; the table has medians and ranges.
+A profile of one update on one core says what share of it is neither convolution nor batch norm.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import joblib
 import torch
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +31,7 @@ import clr
 from clr import experiments, nets
 from clr.training import machine, train
 from clr.training.float32 import exact_float32
+from clr.training.update import Batches, Update
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = 20  # updates before the clock starts
@@ -55,7 +58,7 @@ class Pictures(Dataset):
 
 def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
     """Return the updates per second of the usual loop."""
-    model = nets.NETS[net]("torch").to(device)
+    model = nets.NETS[net](init(net)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=0.004)
     scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.0025, 0.01, step_size_up=2000, cycle_momentum=False)
     loader = DataLoader(Pictures(data), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True)
@@ -72,6 +75,10 @@ def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
             optimizer.step()
             scheduler.step()
             k += 1
+
+
+def init(net: str) -> str:
+    return "he" if net in nets.RESNETS else "torch"
 
 
 def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
@@ -94,8 +101,8 @@ def one_run(
     At half time the runs wait for each other, so that all are under way while they are timed.
     """
     config = dataclasses.replace(
-        experiments.EXPERIMENTS["headline"].arms["triangular"], net=net, seed=seed, iterations=2 * updates,
-        evaluate_every=updates, test_pictures=100,
+        experiments.EXPERIMENTS["headline"].arms["triangular"], net=net, init=init(net), seed=seed,
+        iterations=2 * updates, evaluate_every=updates, test_pictures=100,
     )  # fmt: skip
     times: dict[int, float] = {}
 
@@ -146,10 +153,28 @@ def everywhere(cores: int, device: str) -> float:
 
 def flop(net: str) -> int:
     """Return the floating-point operations of one update of 100 images, convolutions and products alone."""
-    model = nets.NETS[net]()
+    model = nets.NETS[net](init(net))
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(torch.randn(100, 3, 32, 32)), torch.zeros(100, dtype=torch.int64)).backward()
     return counter.get_total_flops()
+
+
+def outside(net: str, updates: int = 20) -> float:
+    """Return the share of an update on one core that is neither convolution nor batch norm."""
+    data = clr.synthetic_cifar10(train=1000, test=10)
+    model = nets.NETS[net](init(net)).to(memory_format=torch.channels_last)
+    batches = Batches(data, "cpu", 100, 0, "unit", True, None)
+    with machine.cpu_threads(1):
+        machine.keep_freed_memory()
+        update = Update(model, clr.CaffeSGD(model.param_groups(mults=False), lr=0.0), batches, [0.01] * 100, 0, 100)
+        for k in range(5):
+            update(k)
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            for k in range(5, 5 + updates):
+                update(k)
+    events = profiled.key_averages()
+    inside = sum(event.self_cpu_time_total for event in events if "conv" in event.key or "batch_norm" in event.key)
+    return 1 - inside / sum(event.self_cpu_time_total for event in events)
 
 
 def main() -> None:
@@ -161,7 +186,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     data = clr.synthetic_cifar10(train=50_000, test=100)
     rows = []
-    for net in ("Cifar10Quick", "Cifar10Full"):
+    for net in ("Cifar10Quick", "Cifar10Full", "Cifar10ResNet8"):
         kinds = measures(net, data, options, cores)
         measured: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(options.repeats):
@@ -206,6 +231,7 @@ def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace)
         "matrix product, GFLOP/s": [round(v / 1e9, 1) for v in spread["matrix product"]],
         "times the usual loop": round(statistics.median(against), 2),
         "share of the matrix product's rate": round(statistics.median(share), 2),
+        "neither convolution nor batch norm, on one CPU core": round(outside(net), 2),
     }
 
 

@@ -15,6 +15,7 @@ from .nets import Cifar10Full as Cifar10Full
 from .nets import Cifar10FullSigmoid as Cifar10FullSigmoid
 from .nets import Cifar10FullSigmoidBN as Cifar10FullSigmoidBN
 from .nets import Cifar10Quick as Cifar10Quick
+from .nets import Cifar10ResNet as Cifar10ResNet
 from .optim import CaffeSGD as CaffeSGD
 from .policies import Cosine as Cosine
 from .policies import Decay as Decay

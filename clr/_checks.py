@@ -126,10 +126,10 @@ def function(name: str, value: Any) -> Any:
 
 
 def path(name: str, value: Any) -> Path:
-    """Return the path of a file or folder."""
+    """Return the path of a file or folder, with `~` and environment variables replaced."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise TypeError(f"{name} must be a path, got {brief(value)}")
-    return Path(value)
+    return Path(os.path.expandvars(os.path.expanduser(value)))
 
 
 def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
@@ -153,7 +153,7 @@ RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywh
     "momentum": momentum,
     "seed": seed,
     "decays": partial(choice, known=("bounds", "amplitude")),
-    "init": partial(choice, known=("caffe", "torch")),
+    "init": partial(choice, known=("caffe", "torch", "he")),
     "pixels": partial(choice, known=("caffe", "unit")),
     "spacing": partial(choice, known=("linear", "exponential")),
 }

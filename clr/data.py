@@ -83,12 +83,12 @@ class Cifar10:
     def __post_init__(self) -> None:
         for name in ("train", "test"):
             if not isinstance(getattr(self, name), Split):
-                raise TypeError(f"{name} must be a Split, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be a Split, got {_checks.brief(getattr(self, name))}")
         for name in ("name", "fingerprint"):
             if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be a string, got {_checks.brief(getattr(self, name))}")
         if self.name in ("", ".", "..") or Path(self.name).name != self.name:
-            raise ValueError(f"name must be one that a folder can have, got {self.name!r}")
+            raise ValueError(f"name must be one that a folder can have, got {_checks.brief(self.name)}")
 
     def __sizeof__(self) -> int:  # dask sends large objects to each worker once, not with every job
         return sum(tensor.nbytes for split in (self.train, self.test) for tensor in (split.images, split.labels))
@@ -225,6 +225,22 @@ def _certificates() -> ssl.SSLContext:
     return context
 
 
+def _open(request: urllib.request.Request, part: Path) -> Any:
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT, context=_certificates())
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the part is longer than the archive, so it is something else
+            part.unlink()
+        raise
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise ConnectionError(
+                f"{request.full_url} cannot be verified ({error.reason.verify_message}). `pip install certifi` brings "
+                "certificates; so does 'Install Certificates.command' in macOS's Python folder."
+            ) from error
+        raise
+
+
 def _fetch(url: str, target: Path, md5: str) -> None:
     """Fetch `url` under a temporary name until it is complete, resuming an earlier try."""
     from tqdm.auto import tqdm
@@ -235,13 +251,7 @@ def _fetch(url: str, target: Path, md5: str) -> None:
         return
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT, context=_certificates())
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is longer than the archive, so it is something else
-            part.unlink()
-        raise
-    with response:
+    with _open(request, part) as response:
         if response.status != 206:  # the server starts from the beginning
             done = 0
         if "Content-Length" not in response.headers:

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from clr import paths
+from clr._checks import shorten
 
 __all__ = ["read"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, str, str]:
@@ -32,7 +35,7 @@ def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tu
     suffixes = {path.suffix.lower() for _, _, path in files}
     jpeg = suffixes <= {".jpg", ".jpeg"}
     if not jpeg and suffixes != {".png"}:
-        raise ValueError(f"{root} must hold either JPEG or PNG pictures, got {', '.join(sorted(suffixes))}")
+        raise ValueError(f"{root} must hold either JPEG or PNG images, got {', '.join(sorted(suffixes))}")
     stats = ((path.relative_to(root), path.stat()) for _, _, path in files)
     lines = (f"{path.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}\n" for path, stat in stats)
     key = hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -50,15 +53,34 @@ def _listing(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -
     for split, count in per_class.items():
         if not (root / split).is_dir():
             raise FileNotFoundError(f"{root / split} is missing: half unpacked?")
-        found = tuple(sorted(entry.name for entry in (root / split).iterdir() if not entry.name.startswith(".")))
-        if found != tuple(classes):
-            raise ValueError(f"{root / split} must hold the folders {', '.join(classes)}, got {', '.join(found)}")
+        _check_folders(root / split, classes)
         for label, name in enumerate(classes):
-            pictures = sorted(p for p in (root / split / name).iterdir() if not p.name.startswith("."))
-            if len(pictures) != count:
-                raise ValueError(f"{root / split / name} must hold {count} pictures, got {len(pictures)}")
-            files += [(split, label, picture) for picture in pictures]
+            images = [path for path in _entries(root / split / name) if _is_image(path)]
+            if len(images) != count:
+                raise ValueError(f"{root / split / name} must hold {count} images, got {len(images)}")
+            files += [(split, label, path) for path in images]
     return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _check_folders(folder: Path, classes: Sequence[str]) -> None:
+    found = {path.name: path.is_dir() for path in _entries(folder)}
+    lacks = ", ".join(name for name in classes if not found.get(name))
+    besides = ", ".join(name for name in found if name not in classes)
+    if lacks or besides:
+        faults = [
+            f"{fault} {shorten(names, 100)}" for fault, names in (("lacks", lacks), ("also has", besides)) if names
+        ]
+        raise ValueError(f"{folder} must hold the folders {', '.join(classes)}, and {' and '.join(faults)}")
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        raise ValueError(f"{path} is not an image: the folder must hold {', '.join(SUFFIXES)} files only")
+    return True
 
 
 def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndarray]:
@@ -68,29 +90,40 @@ def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndar
 
     def decode(i: int) -> bytes:
         content = files[i][2].read_bytes()
-        images[i] = _picture(files[i][2], content).transpose(2, 0, 1)
+        images[i] = _pixels(files[i][2], content).transpose(2, 0, 1)
         return hashlib.sha256(f"{files[i][2].relative_to(root).as_posix()}\n".encode() + content).digest()
 
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(decode, range(len(files)), chunksize=64)
         # once a second: messages of a notebook that nobody reads, such as a test's, pile up and get lost
-        digests = tqdm(decoded, "decoding", len(files), unit="pictures", mininterval=1)
+        digests = tqdm(decoded, "decoding", len(files), unit="images", mininterval=1)
         fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
     labels = np.array([label for _, label, _ in files], np.int64)
     return {"images": images, "labels": labels, "fingerprint": np.array(fingerprint)}
 
 
-def _picture(path: Path, content: bytes) -> np.ndarray:
+def _pixels(path: Path, content: bytes) -> np.ndarray:
+    """Return the image as uint8 (32, 32, 3); ValueError with the file's name for anything else than such an image."""
     from PIL import Image
 
+    def opened() -> Image.Image:
+        return Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise ValueError(f"{path} is not a picture that can be read ({error})") from error
-    if pixels.shape != (32, 32, 3):
-        raise ValueError(f"{path} must be 32 x 32, got {pixels.shape[1]} x {pixels.shape[0]}")
-    return pixels
+        with opened() as image:
+            image.verify()  # a PNG's checksums
+        with opened() as image:
+            if image.size != (32, 32):  # asked before decoding: a bomb stays packed
+                raise ValueError(f"it must be 32 x 32, got {image.width} x {image.height}")
+            if image.mode not in ("RGB", "L", "P") or (image.format == "PNG" and content[24] == 16):
+                raise ValueError("it must have 8 bits each of red, green and blue")
+            if image.mode == "P" and (
+                image.palette is None or np.asarray(image).max() >= len(image.palette.palette) // 3
+            ):
+                raise ValueError("its palette lacks a color")
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error and others, also for a damaged file
+        raise ValueError(f"{path} is not an image that can be read: {shorten(str(error))}") from error
 
 
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:

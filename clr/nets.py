@@ -1,4 +1,4 @@
-"""The four CIFAR-10 nets of Caffe's examples, layer for layer.
+"""The four CIFAR-10 nets of Caffe's examples, layer for layer, and the names of all nets.
 
 Source: BVLC/caffe, examples/cifar10/cifar10_{quick,full,full_sigmoid,full_sigmoid_bn} (train_test and solver
 prototxts). Each net is a list of named layers in prototxt order. Two layers that torch lacks are defined here: LRN
@@ -6,7 +6,9 @@ within a channel, and batch norm with Caffe's statistics. Tests compare every la
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clr import _checks
+from clr.resnet import Cifar10ResNet
 
-__all__ = ["NETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "WithinChannelLRN"]
+__all__ = [
+    "NETS", "RESNETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "Cifar10ResNet",
+    "WithinChannelLRN",
+]  # fmt: skip
 
 
 class _LRN(torch.autograd.Function):
@@ -316,6 +322,10 @@ class Cifar10FullSigmoidBN(CaffeNet):
         )
 
 
-NETS: dict[str, type[CaffeNet]] = {
-    net.__name__: net for net in (Cifar10Quick, Cifar10Full, Cifar10FullSigmoid, Cifar10FullSigmoidBN)
+RESNETS: dict[str, Callable[..., Cifar10ResNet]] = {
+    f"Cifar10ResNet{depth}": partial(Cifar10ResNet, depth) for depth in (8, 20, 56)
+}
+NETS: dict[str, Callable[..., nn.Module]] = {  # by name, each called with (init, generator)
+    **{net.__name__: net for net in (Cifar10Quick, Cifar10Full, Cifar10FullSigmoid, Cifar10FullSigmoidBN)},
+    **RESNETS,
 }

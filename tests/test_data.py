@@ -2,16 +2,27 @@
 
 import hashlib
 import http.server
+import io
 import os
 import pickle
+import shutil
+import ssl
+import struct
+import sys
 import threading
+import types
+import urllib.error
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from clr import data, paths
+from clr import data, image_folder, paths
 from clr.data import CLASSES, Cifar10, download_cifar10, load_cifar10, synthetic_cifar10
 
 
@@ -62,7 +73,7 @@ def test_fingerprint_is_over_the_bytes_of_the_files(tiny_folder):
 def test_missing_picture_is_refused(tiny_folder, part):
     (tiny_folder / part).unlink()
     folder = str((tiny_folder / part).parent)
-    with pytest.raises(ValueError, match="must hold . pictures, got") as error:
+    with pytest.raises(ValueError, match="must hold . images, got") as error:
         load_cifar10(tiny_folder)
     assert folder in str(error.value)
 
@@ -73,19 +84,109 @@ def test_half_unpacked_and_wrong_folders_are_refused(tiny_folder):
         load_cifar10(tiny_folder)
     (tiny_folder / "kept").rename(tiny_folder / "test")
     (tiny_folder / "train" / "apple").mkdir()
-    with pytest.raises(ValueError, match=r"must hold the folders airplane, .* got airplane, apple"):
+    with pytest.raises(ValueError, match=r"train must hold the folders airplane, .* truck, and also has apple$"):
+        load_cifar10(tiny_folder)
+    (tiny_folder / "train" / "apple").rmdir()
+    shutil.rmtree(tiny_folder / "train" / "cat")
+    (tiny_folder / "train" / "cat").touch()  # a file of that name
+    with pytest.raises(ValueError, match=r"train must hold the folders airplane, .* truck, and lacks cat$"):
         load_cifar10(tiny_folder)
 
 
-def test_truncated_and_mis_sized_pictures_are_named(tiny_folder):
+def test_a_flat_folder_of_fifty_thousand_images_gets_a_short_message(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "train").mkdir()
+    for k in range(1, 50_001):
+        (tmp_path / "train" / f"{k}.png").touch()
+    with pytest.raises(
+        ValueError, match=r"train must hold .* and lacks airplane, .* and also has 1.png, .*999.png"
+    ) as error:
+        load_cifar10(tmp_path)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "folder.png/", "0.gif", "README"])
+def test_something_else_among_the_images_is_named(tiny_folder, name):
+    path = tiny_folder / "train" / "ship" / name
+    path.mkdir() if name.endswith("/") else path.touch()
+    with pytest.raises(
+        ValueError, match=rf"ship.{path.name} is not an image: the folder must hold .png, .jpg, .jpeg files"
+    ):
+        load_cifar10(tiny_folder)
+
+
+def png(depth, kind, chunks=(), size=(32, 32), row=b"\5" * 32):
+    """A PNG by the specification: its chunks, each with length, name and CRC."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, kind, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress((b"\0" + row) * 32))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunk(*c) for c in chunks) + rows + chunk(b"IEND", b"")
+
+
+GRAY, RGB, PALETTE, RGBA = 0, 2, 3, 6  # color types of the PNG specification
+WHOLE = png(8, RGB, row=bytes(range(96)))
+
+
+def test_images_with_fewer_colors_are_read_as_their_colors(tmp_path):
+    shown = [image_folder._pixels(tmp_path, content)[0, 0].tolist() for content in (
+        png(8, GRAY), png(8, PALETTE, [(b"PLTE", bytes(range(18)))]), WHOLE)]  # fmt: skip
+    assert shown == [[5, 5, 5], [15, 16, 17], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "cannot identify"),
+        (b"GIF89a" + bytes(100), "cannot identify"),
+        (b"an HTML page in its place", "cannot identify"),
+        (WHOLE[:20], ""),
+        (WHOLE[:-20], ""),
+        (WHOLE[:50] + struct.pack(">I", 7) + WHOLE[54:], ""),
+        (png(8, RGB, size=(32, 31), row=bytes(96)), "32 x 32, got 32 x 31"),
+        (png(8, RGB, size=(2**31 - 1, 2**31 - 1)), "decompression bomb"),
+        (png(8, RGB, size=(10_000, 10_000)), "DecompressionBomb|32 x 32, got 10000 x 10000|exceeds limit"),
+        (png(16, RGB, row=bytes(192)), "8 bits"),
+        (png(16, GRAY, row=bytes(64)), "8 bits"),
+        (png(8, RGBA, row=bytes(128)), "8 bits"),
+        (png(8, PALETTE), "palette"),
+        (png(8, PALETTE, [(b"PLTE", bytes(9))]), "palette"),
+        (png(8, PALETTE, [(b"PLTE", bytes(10))]), ""),
+        (png(8, RGB, [(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))], row=bytes(96)), ""),
+    ],
+)  # fmt: skip
+def test_a_damaged_image_is_one_error_with_the_files_name(tiny_folder, content, reason):
     path = tiny_folder / "train" / "frog" / "0.jpg"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(ValueError, match=r"frog.0\.jpg is not a picture"):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"frog.0\.jpg is not an image that can be read: .*({reason})") as error:
         load_cifar10(tiny_folder)
-    Image.new("RGB", (28, 32)).save(path)
-    with pytest.raises(ValueError, match=r"frog.0\.jpg must be 32 x 32, got 28 x 32"):
-        load_cifar10(tiny_folder)
+    assert len(str(error.value)) < 500
+
+
+def read(name, content):
+    """The pixels, or the message of the one error that is allowed."""
+    try:
+        return image_folder._pixels(Path(name), content)
+    except ValueError as error:
+        return str(error)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255), st.booleans())
+def test_a_changed_or_cut_png_gives_its_pixels_or_an_error_with_its_name(place, change, cut):
+    content = bytearray(WHOLE)
+    content[place] ^= change
+    found = read("7.png", bytes(content[:place]) if cut else bytes(content))
+    assert found.startswith("7.png is") if isinstance(found, str) else np.array_equal(found, read("7.png", WHOLE))
+
+
+@given(st.binary(max_size=300), st.integers(0, 600))
+def test_noise_in_a_jpeg_gives_pixels_or_an_error_with_its_name(noise, place):
+    whole = io.BytesIO()
+    Image.fromarray(np.arange(3072, dtype=np.uint16).astype(np.uint8).reshape(32, 32, 3)).save(whole, "JPEG")
+    found = read("7.jpg", whole.getvalue()[:place] + noise + whole.getvalue()[place + len(noise) :])
+    assert found.startswith("7.jpg is") and len(found) < 300 if isinstance(found, str) else found.shape == (32, 32, 3)
 
 
 def test_png_folder_that_is_not_cifar10_is_refused(tiny_folder):
@@ -219,6 +320,59 @@ def test_a_page_in_place_of_the_archive_is_refused_and_removed(server, tmp_path)
     with pytest.raises(ConnectionError, match="is not the archive: its md5 should be 0"):
         data._fetch(url, tmp_path / "file", "0")
     assert not list(tmp_path.glob("file*"))
+
+
+def test_a_machine_that_forbids_md5_for_security_downloads_all_the_same(server, tmp_path, monkeypatch):
+    """OpenSSL's FIPS mode: md5 is refused, except where it is said to guard nothing."""
+    handler, url = server
+    md5 = hashlib.md5(handler.content).hexdigest()
+    allowed = hashlib.md5
+
+    def fips(content=b"", *, usedforsecurity=True):
+        if usedforsecurity:
+            raise ValueError("[digital envelope routines] unsupported")
+        return allowed(content)
+
+    monkeypatch.setattr(hashlib, "md5", fips)
+    data._fetch(url, tmp_path / "file", md5)
+    assert (tmp_path / "file").read_bytes() == handler.content
+
+
+def test_missing_certificates_are_named_with_their_remedy(tmp_path, monkeypatch):
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "unable to get local issuer certificate"
+
+    def urlopen(*arguments, **options):
+        raise urllib.error.URLError(refused)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    with pytest.raises(ConnectionError, match=r"https://x.org/y cannot be verified .* `pip install certifi`"):
+        data._fetch("https://x.org/y", tmp_path / "file", "0")
+
+
+def test_certificates_of_certifi_are_taken_where_it_is_installed(server, tmp_path, monkeypatch):
+    handler, url = server
+    taken = []
+    monkeypatch.setitem(sys.modules, "certifi", types.SimpleNamespace(where=lambda: "a-file.pem"))
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda self, cafile=None, **_: taken.append(cafile))
+    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
+    assert "a-file.pem" in taken
+
+
+def test_a_home_folder_and_variables_are_replaced_in_paths(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "inner"))
+    for written in ("~/inner", "$SCRATCH", Path("~") / "inner", "~/nowhere/../inner"):
+        with pytest.raises(FileNotFoundError, match="no CIFAR-10 in .*inner") as error:
+            load_cifar10(written)
+        assert "~" not in str(error.value)
+        monkeypatch.setenv("CLR_DATA", str(written))
+        with pytest.raises(FileNotFoundError, match="no CIFAR-10 in .*inner"):
+            load_cifar10()
+        monkeypatch.setenv("CLR_HOME", str(written))
+        assert paths.home() == (tmp_path / "inner").resolve()
 
 
 def test_download_offline_fails_at_once(tmp_path, monkeypatch):

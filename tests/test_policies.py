@@ -503,6 +503,35 @@ def test_stages_written_by_hand_have_their_starts_as_text():
     assert from_dict(json.loads(by_hand)) == Stages({0: Fixed(0.1), 70: Fixed(1)})
 
 
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("x" * 1000),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(policies, st.data())
+def test_a_damaged_dict_gives_a_policy_or_one_short_error(policy, data):
+    """One place of the JSON, however deep, is replaced, removed or added to."""
+    values = json.loads(json.dumps(to_dict(policy)))
+    place, key = {"": values}, ""
+    while isinstance(place[key], (dict, list)) and place[key] and (key == "" or data.draw(st.booleans())):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+    damage = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if damage == "remove":
+        del place[key]
+    elif damage == "add" and isinstance(place, dict):
+        place[data.draw(st.text())] = data.draw(junk)
+    else:
+        place[key] = data.draw(junk)
+    try:
+        assert isinstance(from_dict(values), Policy)
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        assert "must" in message and len(message) < 500, message
+
+
 def test_a_policy_of_ones_own_drives_but_is_not_written_and_takes_no_name_of_ours():
     @dataclass(frozen=True)
     class Triangular(Policy):

@@ -8,7 +8,7 @@ from typing import Any
 
 from clr import _checks
 from clr.data import Cifar10
-from clr.nets import NETS
+from clr.nets import NETS, RESNETS
 from clr.optim import SOLVERS, WITHOUT_MOMENTUM
 from clr.policies import Policy, from_dict, to_dict
 from clr.results import ResultError
@@ -22,8 +22,9 @@ class RunConfig:
 
     net: a name in `clr.nets.NETS`.  policy: the learning rate of each update.  iterations: updates in all.
     pixels: "caffe" (0 to 255 minus the mean image) or "unit" (0 to 1 minus the channel means).
-    init: "caffe" (the prototxt's fillers) or "torch" (torch's default).
-    mults: use the prototxt's multipliers of rate and decay.  weight_decay: None for the solver's own.
+    init: "caffe" (the prototxt's fillers) or "torch" (torch's default); "he", and no other, for a residual net.
+    mults: use the prototxt's multipliers of rate and decay; False for a residual net.
+    weight_decay: None for the solver's own, or the paper's of a residual net.
     reshuffle: a new order every epoch; otherwise one order per seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
     hold_out_every: n to hold out every n-th training image and evaluate on those; None to evaluate on the test images.
@@ -51,6 +52,11 @@ class RunConfig:
         _checks.fields(self, net=partial(_checks.choice, known=NETS), optimizer=partial(_checks.choice, known=SOLVERS))
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
+        inits = ("he",) if self.net in RESNETS else ("caffe", "torch")
+        if self.init not in inits:
+            raise ValueError(f"init must be {' or '.join(map(repr, inits))} for {self.net}, got {self.init!r}")
+        if self.net in RESNETS and self.mults:
+            raise ValueError(f"mults must be False for {self.net}, which has no prototxt, got True")
         if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
             raise ValueError(f"momentum must be 0 for {self.optimizer}, which has none in Caffe, got {self.momentum}")
 
