@@ -158,4 +158,4 @@ def test_a_run_with_held_out_images_never_sees_the_test_images(small):
     rows = train(config, dataclasses.replace(small, test=blank)).rows
     assert rows == train(config, small).rows
     assert rows != train(changed(test_pictures=None), small).rows
-    assert len(training.run._batches(config, small, "cpu").test_set[1]) == 100
+    assert len(training.run._batches(config, small, "cpu").test_set.labels) == 100
