@@ -5,7 +5,7 @@
 # make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
 # make notebooks   execute the notebooks in place and save their pictures to images/; commit only what this writes
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
-# make readme renew the README's numbers from results/
+# make readme renew the numbers of README.md and docs/results.md from results/
 # make queue  train what the queue of full-length runs lacks, in its order, at low priority; resumable
 # make bench  the short benchmarks, best on an otherwise idle machine
 
@@ -14,7 +14,7 @@ SCALE ?= quick
 BIN := .venv/bin
 NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run queue test test-threads test-integrations test-floors lab data readme check bench
+.PHONY: run queue test test-threads test-integrations test-floors lab data readme notebooks check bench
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -47,12 +47,14 @@ notebooks: .venv/ready
 	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \
 		--to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
+	$(BIN)/python -m tools.pictures
 
 data: .venv/ready
 	@$(BIN)/python -m clr data
 
 readme: .venv/ready
-	$(BIN)/python -m cogapp -r -p "from tools import readme" README.md
+	$(BIN)/python -m cogapp -r -p "from tools import readme, sentences" README.md
+	$(BIN)/python -m tools.results_page
 
 bench: .venv/ready
 	for name in small_things range_test_cost training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done

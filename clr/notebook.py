@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["is_static", "say", "sliders"]
+__all__ = ["growing", "is_static", "say", "sliders"]
 
 
 def is_static() -> bool:
@@ -21,6 +21,29 @@ def say(text: str) -> None:
     from IPython.display import display
 
     display({"text/markdown": text, "text/plain": text}, raw=True)
+
+
+def growing(draw: Callable[[Any, Any], Any]) -> Callable[[Any], None]:
+    """Return a function that draws a frame in place of the last one: a picture that grows while a net trains.
+
+    Args:
+        draw: takes a matplotlib figure and the frame, and draws.
+    """
+    from io import BytesIO
+
+    from IPython.display import Image, display
+    from matplotlib.figure import Figure
+
+    handle = display(display_id=True)
+
+    def show(frame: Any) -> None:
+        figure, png = Figure(figsize=(8, 5.4)), BytesIO()  # not through pyplot, which would show it a second time
+        draw(figure, frame)
+        figure.savefig(png, format="png", dpi=100)
+        if handle is not None:  # None outside a notebook
+            handle.update(Image(png.getvalue()))
+
+    return show
 
 
 def sliders(draw: Callable[..., Any], **controls: Any) -> None:

@@ -1,11 +1,15 @@
 """The README: its numbers are those of results/, and its sentences fit what they are made from."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import clr
 from clr import results
-from tools import readme
+from tools import readme, results_page, sentences
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,9 +24,57 @@ PAGES = ["README.md"]  # those of the Makefile's target `readme`
 
 def test_pages_hold_what_the_results_say(monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(ROOT))
-    cog = [sys.executable, "-m", "cogapp", "--check", "--diff", "-p", "from tools import readme", *PAGES]
+    cog = [sys.executable, "-m", "cogapp", "--check", "--diff", "-p", "from tools import readme, sentences", *PAGES]
     checked = subprocess.run(cog, cwd=ROOT, capture_output=True, text=True)
     assert checked.returncode == 0, f"run `make readme`\n{checked.stdout}{checked.stderr}"
+
+
+def test_results_page_is_what_code_makes_of_the_results(monkeypatch):
+    monkeypatch.setenv("CLR_HOME", str(ROOT))
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page.page(), "run `make readme`"
+
+
+def words(text: str) -> int:
+    """Count the words of prose: no code, tables, comments, pictures or addresses."""
+    for pattern in (r"```.*?```", r"<!--.*?-->", r"^\|.*$", r"!\[.*?\]\(.*?\)", r"(?<=\])\(.*?\)"):
+        text = re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE if "`" in pattern or "<" in pattern else re.M)
+    return len(text.split())
+
+
+def test_readme_is_short_and_its_first_command_comes_soon():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert words(text) < 900
+    assert words(text[: text.index("```sh")]) <= 250
+
+
+@pytest.mark.parametrize("name", ["paper", "running", "choosing-rates"])
+def test_a_page_of_docs_is_short(name):
+    assert words((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")) < 600
+
+
+def test_the_readmes_python_uses_public_names():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    compile(code, "README.md", "exec")
+    assert set(re.findall(r"clr\.(\w+)", code)) <= set(clr.__all__)
+
+
+def test_findings_and_the_picture_are_read_in_words(save):
+    assert sentences.findings_list() == sentences.headline_picture() == "Nothing has been run at full length yet."
+    for seed in range(3):
+        save("headline", "fixed", seed, {70_000: 0.75 + seed / 1000})
+        save("headline", "triangular", seed, {4000: 0.6, 32_000: 0.77 + seed / 900})
+    picture = sentences.headline_picture()
+    assert picture.startswith("![Same accuracy after 46% of the updates. Test accuracy against updates. Ends: ")
+    assert "steps, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
+    assert "95% intervals over seeds (n = 3)" in picture
+    assert "fewer updates? **Yes" in sentences.findings_list()
+
+
+def test_at_scale_is_the_beginning_of_the_finding():
+    from tools import algoperf
+
+    assert algoperf.sentence(algoperf.read_summary()).startswith(sentences.at_scale())
+    assert sentences.at_scale().count(" pairs.") == 2
 
 
 def test_claim_before_anything_has_run(save):

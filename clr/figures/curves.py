@@ -1,6 +1,6 @@
 """Whole curves: learning rates of policies, and test accuracy of runs, against updates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from clr.figures.base import (
     MIN_BAND,
     band,
     check_axes,
+    check_pair,
     check_runs,
     label_ends,
     line_style,
@@ -23,7 +24,7 @@ from clr.figures.base import (
     updates_axis,
 )  # fmt: skip
 
-__all__ = ["draw_accuracy", "draw_rates"]
+__all__ = ["draw_accuracy", "draw_rates", "draw_training"]
 
 
 def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iterations: int) -> Axes:
@@ -77,6 +78,31 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     percent_axis(ax.yaxis)
     label_ends(ax, labels)
     return ax
+
+
+def draw_training(axes: Sequence[Axes], frame: pd.DataFrame, updates: int) -> Sequence[Axes]:
+    """Draw runs as far as they have come: accuracies above their learning rates, on axes that stay as they are.
+
+    Args:
+        axes: two that share their x axis.
+        frame: arm, iteration, lr and test_accuracy; it may be empty.
+        updates: of the longest run.
+    """
+    top, strip = check_pair(axes)
+    _checks.columns("frame", frame, ("arm", "iteration", "lr", "test_accuracy"))
+    labels = []
+    for arm, rows in frame.groupby("arm"):
+        colour, _, words = look(str(arm))
+        top.plot(rows["iteration"], rows["test_accuracy"], marker="o", markersize=4, **line_style(str(arm)))
+        strip.plot(rows["iteration"], rows["lr"], **line_style(str(arm)))
+        end = rows.iloc[-1]
+        labels.append((end["iteration"], end["test_accuracy"], f"{words}, {100 * end['test_accuracy']:.0f}%", colour))
+    top.set(xlim=(0, 1.25 * updates), ylim=(0, 1), ylabel="test accuracy")
+    percent_axis(top.yaxis)
+    label_ends(top, labels)
+    strip.set(ylabel="rate", ylim=(0, None))
+    updates_axis(strip)
+    return axes
 
 
 def draw_mean(ax: Axes, runs: pd.DataFrame, arm: str, **kwargs: Any) -> None:

@@ -81,6 +81,8 @@ def failure(curve: pd.DataFrame) -> float:
     if not np.isfinite(values).any():
         return float("nan")
     best = int(np.nanargmax(values))
+    if best == 0:  # no gain to lose
+        return float("nan")
     floor = np.nanmin(values[: best + 1])
     lost = np.flatnonzero(values[best:] < values[best] - LOST * (values[best] - floor))
     return float(curve["lr"].iloc[best + lost[0]]) if len(lost) else float("nan")

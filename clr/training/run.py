@@ -51,6 +51,7 @@ def train(
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda iteration: None,
     stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Run:
     """Train one net from scratch, or from its checkpoint. A run whose loss is no longer finite ends there, diverged.
 
@@ -61,6 +62,7 @@ def train(
             removes it when the result is safe. None keeps none.
         progress: called with the number of updates made, at the start and at each evaluation.
         stop: asked before each update. Where it returns True, the run writes its checkpoint and ends with `Stopped`.
+        watch: called with each row, first with those of the checkpoint.
 
     Raises:
         ResultError: the checkpoint is damaged, or of another run; the message names the field.
@@ -74,9 +76,10 @@ def train(
     checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     _checks.function("progress", progress)
     _checks.function("stop", stop)
+    _checks.function("watch", watch)
     with machine.cpu_threads(_checks.positive_int("threads", threads)), cuda.on_device(device, tf32):
         state = Checkpoint(checkpoint, run_spec(config, data), machine.provenance(device, threads))
-        return _train(config, data, device, state, progress, stop)
+        return _train(config, data, device, state, progress, stop, watch)
 
 
 def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu") -> dict[str, float]:
@@ -93,7 +96,7 @@ def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu
 
 def _train(
     config: RunConfig, data: Cifar10, device: str, checkpoint: Checkpoint, progress: Callable[[int], None],
-    stop: Callable[[], bool],
+    stop: Callable[[], bool], watch: Callable[[dict[str, float]], None],
 ) -> Run:  # fmt: skip
     machine.keep_freed_memory()
     with cuda.shared(device):
@@ -104,6 +107,8 @@ def _train(
         rows, start = checkpoint.rows, checkpoint.iteration
         rates = config.policy(np.arange(config.iterations)).tolist()
         update = Update(net, optimizer, batches, rates, start, config.evaluate_every, checkpoint.losses)
+    for row in rows:
+        watch(row)
     progress(start)
     try:
         for k in range(start, config.iterations):
@@ -116,6 +121,7 @@ def _train(
                 continue
             losses = {"train_loss": update.train_loss(), **batches.evaluate(net)}
             rows.append({"iteration": k + 1, "lr": rates[k], **losses})
+            watch(rows[-1])
             progress(k + 1)
             if results.has_diverged(rows[-1]):
                 break
