@@ -209,7 +209,7 @@ def fail_with(error):
 
 
 def test_an_error_is_one_line_and_what_is_kept_another(monkeypatch, capsys):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         error = ResultError("seed-0.checkpoint is damaged")
         error.add_note("Traceback ...")
         error.add_note("The other runs were stopped.")
