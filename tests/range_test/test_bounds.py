@@ -138,7 +138,7 @@ def test_a_range_test_draws_itself():
 def test_curves_that_cannot_be_separated_are_refused():
     lr = np.linspace(0.01, 1, 50)
     curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr, 0, 0.4)})
-    with pytest.raises(ValueError, match="tests must have one row a rate in each curve: give curves a column 'seed'"):
+    with pytest.raises(ValueError, match="tests must have one row per rate in each curve: give curves a column 'seed'"):
         suggest_bounds(pd.concat([curve, curve]))
 
 
