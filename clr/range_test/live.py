@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
 
-        self.bar = tqdm(total=self.iterations * self.seeds, unit="updates", desc="find_bounds")
+        hidden = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")  # tqdm reads it only when it is imported
+        self.bar = tqdm(total=self.iterations * self.seeds, unit="updates", desc="find_bounds", disable=hidden)
         return self
 
     def __exit__(self, *error: Any) -> None:
