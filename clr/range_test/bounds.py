@@ -38,7 +38,6 @@ from clr.range_test.verdict import write_verdict
 __all__ = ["Bounds", "suggest_bounds"]
 
 RESAMPLES = 200
-ONE_CURVE_WIDTH = 1.0  # factor on the interval of one curve
 
 Array = np.ndarray
 Interval = tuple[float, float]
@@ -195,7 +194,7 @@ def _estimate(places: Sequence[float], n_curves: int, samples: Sequence[float], 
     """Return a rate and its interval from places on the axis: of most curves, or of one curve and its resamples."""
     finite, resampled = (np.array([place for place in values if np.isfinite(place)]) for values in (places, samples))
     if n_curves == 1 and len(finite) and len(resampled):
-        low, high = finite.mean() + ONE_CURVE_WIDTH * (np.quantile(resampled, [0.025, 0.975]) - finite.mean())
+        low, high = np.quantile(resampled, [0.025, 0.975])
     elif len(finite) >= 2 and 2 * len(finite) > n_curves:
         low, high = t_interval(finite.mean(), finite.std(ddof=1) / np.sqrt(len(finite)), len(finite))
     else:

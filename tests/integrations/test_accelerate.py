@@ -55,7 +55,7 @@ def test_find_bounds_puts_the_prepared_optimizer_back(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     inner = torch.optim.SGD((model := net()).parameters(), lr=0.1, momentum=0.9)
     values = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
-    loader = DataLoader(TensorDataset(values[:, :4], values[:, 4:]), batch_size=4, shuffle=True)
+    loader = DataLoader(TensorDataset(values[:, :4], 3 * values[:, :2]), batch_size=4, shuffle=True)
     model, optimizer, loader = accelerate.Accelerator().prepare(model, inner, loader)
     before = copy.deepcopy([inner.state_dict(), model.state_dict()])
     names = {"model": model, "optimizer": optimizer, "loader": loader, "val_loader": loader, "updates": 100}
