@@ -33,9 +33,9 @@ from clr.range_test.curve import (
 )
 from clr.range_test.peak import FACTORS, peak_rates
 from clr.range_test.record import RangeTest, as_range_tests, from_dict, to_dict
-from clr.range_test.verdict import write_verdict
+from clr.range_test.verdict import format_bound, write_verdict
 
-__all__ = ["Bounds", "suggest_bounds"]
+__all__ = ["Bounds", "format_bound", "suggest_bounds"]
 
 RESAMPLES = 200
 
