@@ -52,6 +52,11 @@ def range_test(**changes):
     return clr.lr_range_test(*positional, **usual | changes)
 
 
+def find(**changes):
+    usual = {"model": MODEL, "optimizer": torch.optim.SGD(MODEL.parameters()), "loss_fn": F.cross_entropy}
+    return clr.find_bounds(**usual | {"train_loader": LOADER, "val_loader": LOADER} | changes)
+
+
 def config(**changes):
     return training.RunConfig(**{"net": "Cifar10Quick", "policy": clr.Fixed(0.1), "iterations": 2} | changes)
 
@@ -192,6 +197,18 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("lr_range_test", lambda: range_test(progress=None), TypeError, "progress must be True or False, got None"),
     ("lr_range_test", lambda: range_test(seed=1.5), ValueError, "seed must be an integer from 0 to 2**32 - 1"),
     ("lr_range_test", lambda: range_test(loss_fn=lambda x, y: None), ValueError, "loss_fn must return a scalar tensor"),
+    ("find_bounds", lambda: clr.find_bounds(None, None, F.cross_entropy, LOADER), TypeError, "model must be a torch"),
+    ("find_bounds", lambda: find(optimizer=5), TypeError, "model and optimizer must be torch's, got"),
+    ("find_bounds", lambda: find(loss_fn="mse"), TypeError, "loss_fn must be a callable, got 'mse'"),
+    ("find_bounds", lambda: find(train_loader=iter(LOADER)), TypeError, "train_loader must be an iterable"),
+    ("find_bounds", lambda: find(seeds=2.5), ValueError, f"seeds {COUNT} 2.5"),
+    ("find_bounds", lambda: find(iterations="9"), TypeError, "iterations must be a positive integer, got '9'"),
+    ("find_bounds", lambda: find(accumulation_steps=0), ValueError, f"accumulation_steps {COUNT} 0"),
+    ("find_bounds", lambda: find(start_lr=NAN), ValueError, f"start_lr {RATE} nan"),
+    ("Bounds", lambda: clr.suggest_bounds(CURVE).peak_lr("cyclic"), ValueError, "schedule must be 'constant' or"),
+    ("Bounds", lambda: clr.suggest_bounds(CURVE).policy("linear", 0), ValueError, f"iterations {COUNT} 0"),
+    ("Bounds", lambda: clr.suggest_bounds(CURVE).policy("linear", 9), ValueError, "schedule must have a known peak"),
+    ("Bounds", lambda: clr.Bounds.from_json(5), TypeError, "path must be a path, got 5"),
     ("suggest_bounds", lambda: clr.suggest_bounds(None), TypeError, "tests must be range tests or a DataFrame"),
     ("suggest_bounds", lambda: clr.suggest_bounds([]), ValueError, "tests must hold at least one curve"),
     ("suggest_bounds", lambda: clr.suggest_bounds([CURVE]), TypeError, "tests must be range tests or a DataFrame"),

@@ -1,10 +1,14 @@
-"""The two bounds of a cyclical policy, read off the curves of LR range tests. (Paper: section 3.3.)
+"""The bounds of a cyclical policy and the rates to train with, from the curves of LR range tests. (Paper: section 3.3.)
 
 `clr.range_test.curve` says how one curve is read. The bounds are means over the curves, with Student's interval. The
 interval of a single curve comes from a block bootstrap of its prediction errors with random signs, which keeps the
-noise of every stretch of the curve where it is.
+noise of every stretch of the curve where it is. The rates to train with come from the training losses
+(`clr.range_test.peak`).
 """
 
+import json
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,18 +16,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clr import _checks
 from clr._stats import t_interval
+from clr.policies import Cosine, Decay, Fixed, OneCycle, Policy, Triangular
 from clr.range_test.curve import (
     MIN_EVALUATIONS,
     Curve,
     CurveKind,
     CurveShape,
     analyse,
+    clipped,
     cross_validated_spline,
-    has_diverged,
     robust_std,
+    to_curve,
     wild_block_bootstrap,
-)  # fmt: skip
+)
+from clr.range_test.peak import FACTORS, peak_rates
+from clr.range_test.record import RangeTest, as_range_tests, from_dict, to_dict
+from clr.range_test.verdict import format_bound, write_verdict
 
 __all__ = ["Bounds", "format_bound", "suggest_bounds"]
 
@@ -32,17 +42,20 @@ RESAMPLES = 200
 Array = np.ndarray
 Interval = tuple[float, float]
 NO_INTERVAL = (float("nan"), float("nan"))
+NO_PEAKS = dict.fromkeys(FACTORS, (float("nan"), NO_INTERVAL))
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """The bounds that range tests give, how certain they are, and why.
+    """The bounds and the peak rates that range tests give, how certain they are, and why.
 
-    base_lr, max_lr: learning rates; NaN if unknown.  base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0
-        if most curves rise by their first evaluation, and ends at base_lr if all do.
-    kind: what most curves show.  verdict: what was seen, the bounds, and what to do, in sentences; `str(bounds)`, too.
+    base_lr, max_lr: learning rates, where learning starts and up to which it trains; NaN if unknown.
+    base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0 if most curves rise by their first evaluation, and
+        ends at base_lr if all do.
+    kind: what most curves show.  verdict: what was seen, the bounds, and what to do, in sentences.
     curve: lr, mean of the metric, low and high (95% interval of the mean where no curve has ended; for one curve 95% of
         its noise), smooth, n (curves that reach this rate).  n_curves: how many.  spacing: "linear" or "exponential".
+    peaks: by schedule, the rate to train with and the two rates between which the best one lies.  tests: the curves.
     """
 
     base_lr: float
@@ -54,70 +67,127 @@ class Bounds:
     curve: pd.DataFrame
     n_curves: int
     spacing: str
+    peaks: dict[str, tuple[float, Interval]]
+    tests: tuple[RangeTest, ...]
 
     def __str__(self) -> str:
-        return self.verdict
+        rows = [f"  {name:<12}{lr:<11.2g}{ci[0]:.2g} to {ci[1]:.2g}" for name, (lr, ci) in self.peaks.items()]
+        table = ["", f"  {'schedule':<12}{'peak rate':<11}best between", *rows]
+        return "\n".join([self.verdict, *(table if np.isfinite(self._rates()).all() else [])])
+
+    def _rates(self) -> list[float]:
+        return [lr for lr, _ in self.peaks.values()]
+
+    def peak_lr(self, schedule: str) -> float:
+        """Return the rate to train with: the peak of a "constant", "triangular", "linear", "one-cycle" or "cosine"."""
+        return self.peaks[_checks.choice("schedule", schedule, self.peaks)][0]
+
+    def peak_ci(self, schedule: str) -> Interval:
+        """Return the rates between which the best peak of a schedule lies, in at least 90% of the tasks measured."""
+        return self.peaks[_checks.choice("schedule", schedule, self.peaks)][1]
+
+    def policy(self, schedule: str, iterations: int, cycles: int = 2) -> Policy:
+        """Return a policy with the schedule's peak rate, ready for `PolicyLR`.
+
+        Args:
+            schedule: "constant"; "triangular" (up from a quarter of the peak, `cycles` times); "linear" (the peak, then
+                down to 0 in a line); "one-cycle" (from a tenth of the peak); "cosine" (5% of the updates to warm up).
+            iterations: updates of the whole run.
+
+        Raises:
+            ValueError: the peak rate is unknown, or an argument is out of range.
+        """
+        peak, n = self.peak_lr(schedule), _checks.positive_int("iterations", iterations)
+        if not np.isfinite(peak):
+            raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {self.verdict}")
+        if schedule == "triangular":
+            return Triangular(peak / 4, peak, max(1, n // (2 * _checks.positive_int("cycles", cycles))))
+        if schedule == "one-cycle":
+            return OneCycle(peak / 10, peak, n)
+        if schedule == "cosine":
+            return Cosine(peak, n, warmup=n // 20)
+        return Fixed(peak) if schedule == "constant" else Decay(0.0, peak, n)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the curve, its band and the bounds with their intervals on `ax` (None for new axes); return it."""
+        """Draw the curve, its band, the bounds with their intervals and the peak rates on `ax` (None for new axes)."""
         from clr.figures import draw_range_test
 
-        return draw_range_test(ax, self.curve, self, self.spacing)
+        ax = draw_range_test(ax, self.curve, self, self.spacing)
+        rates = sorted({lr for lr in self._rates() if np.isfinite(lr)})
+        ax.plot(rates, [0.02] * len(rates), "^", transform=ax.get_xaxis_transform(), color="0.15", label="peak rates")
+        return ax
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write everything, with the curves; `from_json` reads it exactly."""
+        values = vars(self) | {"curve": self.curve.to_dict("list"), "tests": [to_dict(test) for test in self.tests]}
+        with open(_checks.path("path", path), "w", encoding="utf-8") as file:
+            json.dump(values, file, indent=1)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> "Bounds":
+        """Read what `to_json` wrote."""
+        with open(_checks.path("path", path), encoding="utf-8") as file:
+            values = json.load(file)
+        intervals = {name: tuple(values[name]) for name in ("base_ci", "max_ci")}
+        peaks = {name: (lr, tuple(ci)) for name, (lr, ci) in values["peaks"].items()}
+        frames = {"curve": pd.DataFrame(values["curve"]), "tests": tuple(from_dict(test) for test in values["tests"])}
+        return cls(**values | intervals | frames | {"kind": CurveKind(values["kind"]), "peaks": peaks})
 
 
 def suggest_bounds(tests: Any) -> Bounds:
-    """Return `base_lr` and `max_lr` from one range test, or better from several, one per seed.
+    """Return bounds and peak rates from one range test, or better from several, one per seed.
 
     Args:
         tests: a `RangeTest`, a sequence of them, or a tidy DataFrame with the columns lr and metric (larger is better),
-            seed if it holds several curves, and train_loss if that should show divergence. A row whose lr is NaN is the
-            untrained model; without one the curve's first evaluations stand for it.
+            seed if it holds several curves, and train_loss for divergence and the peak rates, which also need
+            exponential spacing. A row whose lr is NaN is the untrained model; without one the curve's first evaluations
+            stand for it.
 
     Raises:
-        TypeError: tests are of another kind.  ValueError: a column is missing, or there is no curve.
+        TypeError: tests are of another kind.
+        ValueError: a column is missing, there is no curve, or the curves are of several nets or data sets.
 
     >>> lr = np.linspace(0.01, 1, 100)
     >>> bounds = suggest_bounds(pd.DataFrame({"lr": lr, "metric": np.clip(lr - 0.2, 0, 0.3)}))
     >>> round(bounds.base_lr, 2), round(bounds.max_lr, 1)
     (0.2, 0.5)
     """
-    frames, spacing, held_out = _frames(tests)
-    curves = [_curve(frame, spacing == "exponential") for frame in frames]
+    found = as_range_tests(tests)
+    read = _in_logs(found)
+    curves = [to_curve(test) for test in read]
     shapes = [analyse(curve) for curve in curves]
     kind = _majority([shape.kind for shape in shapes])
-    agreeing = [shape for shape in shapes if shape.kind == kind]
-    samples = wild_block_bootstrap(curves[0], RESAMPLES) if len(curves) == 1 and kind in _HAS_BOUND else []
-    samples = [sample for sample in samples if sample.kind == kind]
-    log = curves[0].log_axis
-    base_lr, base_ci = _estimate([s.base_x for s in agreeing], len(curves), [s.base_x for s in samples], log)
-    max_lr, max_ci = _estimate([s.max_x for s in agreeing], len(curves), [s.max_x for s in samples], log)
-    at_start = [shape.rises_at_start for shape in agreeing]
-    if np.isfinite(base_lr) and 2 * sum(at_start) > len(at_start):  # how far below the first evaluation is not seen
-        base_ci = (0.0, base_lr if all(at_start) else base_ci[1])
+    (base_lr, base_ci), (max_lr, max_ci) = _bounds(curves, shapes, kind)
+    table = _mean_curve([test.frame for test in read], curves)
     bounds = Bounds(
-        base_lr, max_lr, base_ci, max_ci, kind, "", _mean_curve(frames, curves), len(curves), spacing
-    )  # fmt: skip
-    return replace(bounds, verdict=_verdict(bounds, agreeing, sum(c.diverged for c in curves), held_out))
-
-
-def format_bound(lr: float, ci: Interval) -> str:
-    """Return a bound with its interval, in words.
-
-    >>> format_bound(0.0123, (0.011, 0.0139)), format_bound(0.0005, (0.0, 0.0005))
-    ('0.012 (95% CI 0.011 to 0.014)', '0.0005 or lower')
-    """
-    low, high = ci
-    return f"{lr:.2g} or lower" if low == 0 and high == lr else f"{lr:.2g} (95% CI {low:.2g} to {high:.2g})"
+        base_lr, max_lr, base_ci, max_ci, kind, "", table, len(curves), found[0].spacing, _peaks(found), tuple(found)
+    )
+    return replace(bounds, verdict=write_verdict(bounds, shapes, curves, read[0], _log_max_lr(curves, read)))
 
 
 # From curves to bounds
 
-_HAS_BOUND = (CurveKind.PEAK, CurveKind.PLATEAU, CurveKind.RISING, CurveKind.TOO_NARROW)
+
+def _bounds(
+    curves: Sequence[Curve], shapes: Sequence[CurveShape], kind: CurveKind
+) -> tuple[tuple[float, Interval], tuple[float, Interval]]:
+    """Return base_lr and max_lr with their intervals, from the curves that show what most show."""
+    agreeing = [shape for shape in shapes if shape.kind == kind]
+    one = len(curves) == 1 and np.isfinite([shapes[0].base_x, shapes[0].max_x]).any()
+    samples = [sample for sample in wild_block_bootstrap(curves[0], RESAMPLES) if sample.kind == kind] if one else []
+    n, log = len(curves), curves[0].log_axis
+    base_lr, base_ci = _estimate([s.base_x for s in agreeing], n, [s.base_x for s in samples], log)
+    max_lr, max_ci = _estimate([s.max_x for s in agreeing], n, [s.max_x for s in samples], log)
+    at_start = [shape.rises_at_start for shape in agreeing]
+    if np.isfinite(base_lr) and 2 * sum(at_start) > len(at_start):  # how far below the first evaluation is not seen
+        base_ci = (0.0, base_lr if all(at_start) else base_ci[1])
+    return (base_lr, base_ci), (max_lr, max_ci)
 
 
 def _majority(kinds: Sequence[CurveKind]) -> CurveKind:
-    """Return what most curves show; of two that are as frequent, the one that `CurveKind` lists first."""
-    return max(CurveKind, key=kinds.count)
+    """Return what most curves show; flat where two kinds are as frequent, since nothing is determined then."""
+    (kind, count), *others = Counter(kinds).most_common()
+    return CurveKind.FLAT if others and others[0][1] == count else kind
 
 
 def _estimate(places: Sequence[float], n_curves: int, samples: Sequence[float], log: bool) -> tuple[float, Interval]:
@@ -134,64 +204,52 @@ def _estimate(places: Sequence[float], n_curves: int, samples: Sequence[float], 
     return lr, (low, high)
 
 
-# Taking curves in
+def _in_logs(tests: Sequence[RangeTest]) -> list[RangeTest]:
+    """Return tests that chose -loss as metric with -log(loss) instead, if no loss is 0 or negative."""
+    metrics = [test.frame["metric"].to_numpy(float) for test in tests]
+    if any(getattr(test, "metric_name", "") != "-loss" for test in tests) or any((m >= 0).any() for m in metrics):
+        return list(tests)
+    frames = [test.frame.assign(metric=-np.log(-metric)) for test, metric in zip(tests, metrics, strict=True)]
+    return [replace(t, frame=frame, metric_name="-log(loss)") for t, frame in zip(tests, frames, strict=True)]
 
 
-def _frames(tests: Any) -> tuple[list[pd.DataFrame], str, bool]:
-    if isinstance(tests, pd.DataFrame):
-        missing = [name for name in ("lr", "metric") if name not in tests]
-        if missing:
-            known = ", ".join(map(str, tests.columns))
-            raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {known}")
-        for name in ("lr", "metric"):
-            if not pd.api.types.is_numeric_dtype(tests[name]):
-                raise TypeError(f"tests must hold numbers in the column {name!r}, got {tests[name].dtype}")
-        frames = [part for _, part in tests.groupby("seed", dropna=False)] if "seed" in tests else [tests]
-        if any(part["lr"].dropna().duplicated().any() for part in frames):
-            raise ValueError("tests must have one row a rate in each curve: give curves a column 'seed'")
-        return _nonempty(frames), _spacing(tests["lr"].to_numpy(float)), True
-    tests = [tests] if hasattr(tests, "frame") else tests
-    if not isinstance(tests, Sequence) or not all(hasattr(test, "frame") for test in tests):
-        raise TypeError(f"tests must be range tests or a DataFrame, got {tests!r}")
-    spacings = {test.spacing for test in tests}
-    if len(spacings) > 1:
-        raise ValueError(f"tests must share one spacing, got {' and '.join(sorted(spacings))}")
-    frames = [test.frame.assign(diverged=test.diverged) for test in tests]
-    return _nonempty(frames), *spacings, all(test.held_out for test in tests)
+def _log_max_lr(curves: Sequence[Curve], tests: Sequence[RangeTest]) -> float:
+    """Return the max_lr that -log(loss) would give where the metric is a loss with a minus, otherwise NaN."""
+    for curve, test in zip(curves, tests, strict=True):
+        losses = test.frame.get("train_loss", pd.Series(dtype=float)).dropna()
+        if not len(losses) or not len(curve.y) or max(curve.y.max(), curve.untrained_metric) >= 0:
+            return float("nan")
+        if not 0.5 < -curve.untrained_metric / losses.iloc[0] < 2:
+            return float("nan")
+    logs = [replace(c, y=-np.log(-c.y), untrained_metric=-np.log(-c.untrained_metric)) for c in curves]
+    shapes = [analyse(curve) for curve in logs]
+    kind = _majority([shape.kind for shape in shapes])
+    places = [shape.max_x for shape in shapes if shape.kind == kind and np.isfinite(shape.max_x)]
+    return float(np.exp(np.mean(places)) if curves[0].log_axis else np.mean(places)) if places else float("nan")
 
 
-def _nonempty(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    if not frames or not all(frame["lr"].notna().any() for frame in frames):
-        raise ValueError("tests must hold at least one curve with at least one rate, got none")
-    for lr in (frame["lr"].dropna() for frame in frames):
-        if not np.isfinite(lr).all() or lr.min() < 0:
-            raise ValueError(f"tests must have finite rates >= 0 in the column 'lr', got {lr.min():g} to {lr.max():g}")
-    return frames
+def _peaks(tests: Sequence[RangeTest]) -> dict[str, tuple[float, Interval]]:
+    """Return the peak rates; unknown without training losses at rates that rise by a constant ratio."""
+    losses = [_losses(test) for test in tests if "train_loss" in test.frame]
+    longest = max(losses, key=lambda pair: len(pair[0]), default=((), ()))[0]
+    common = all(np.allclose(rates, longest[: len(rates)], rtol=1e-6) for rates, _ in losses)
+    if len(losses) < len(tests) or tests[0].spacing != "exponential" or not common or len(longest) < MIN_EVALUATIONS:
+        return NO_PEAKS
+    return peak_rates([pair for pair in losses if len(pair[0])])
 
 
-def _spacing(lr: Array) -> str:
-    """Return what the rates are evenly spaced by: of differences and ratios, those that vary less."""
-    lr = np.unique(lr[lr > 0])
-    if len(lr) < 3:
-        return "linear"
-    linear, exponential = (np.std(step) / np.mean(step) for step in (np.diff(lr), np.diff(np.log(lr))))
-    return "exponential" if exponential < linear else "linear"
-
-
-def _curve(frame: pd.DataFrame, log: bool) -> Curve:
-    """Return a frame's curve up to where it diverged: the first metric or loss that is not finite."""
-    untrained = frame.loc[frame["lr"].isna(), "metric"].to_numpy(float)
-    frame = frame[frame["lr"] > 0] if log else frame[frame["lr"].notna()]
-    frame = frame.sort_values("lr", kind="stable")
-    columns = [name for name in ("metric", "train_loss") if name in frame]
-    finite = np.isfinite(frame[columns].to_numpy(float)).all(1)
-    end = len(finite) if finite.all() else int(finite.argmin())
-    flagged = "diverged" in frame and bool(frame["diverged"].any())
-    if "train_loss" in frame and end:  # a curve on disk has no flag
-        flagged = flagged or has_diverged(frame["train_loss"].to_numpy(float)[:end])
-    lr, metric = frame["lr"].to_numpy(float)[:end], frame["metric"].to_numpy(float)[:end]
-    before = float(untrained[0]) if len(untrained) else float("nan")
-    return Curve(np.log(lr) if log else lr, metric, before, flagged or end < len(finite), log)
+def _losses(test: RangeTest) -> tuple[Any, Any]:
+    """Return the training losses, one per update if they were kept, and the rate of each."""
+    rows = test.frame[test.frame["lr"] > 0]
+    lr, loss = rows["lr"].to_numpy(float), rows["train_loss"].to_numpy(float)
+    if "iteration" not in rows or len(rows) < 2:
+        return lr, loss
+    iterations = rows["iteration"].to_numpy(float)
+    log_ratio = np.log(lr[-1] / lr[0]) / (iterations[-1] - iterations[0])  # per update
+    if losses := getattr(test, "losses", ()):
+        return lr[0] * np.exp((np.arange(1, len(losses) + 1) - iterations[0]) * log_ratio), np.array(losses)
+    updates = np.diff(iterations, prepend=0.0)
+    return lr * np.exp(-log_ratio * (updates - 1) / 2), loss  # a mean belongs to the geometric mean of its rates
 
 
 def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.DataFrame:
@@ -201,7 +259,7 @@ def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.D
     smooth = _mean_smooth(lr, curves)
     if len(curves) == 1:
         enough = len(curves[0].y) >= MIN_EVALUATIONS
-        half = 1.96 * robust_std(cross_validated_spline(curves[0].y)[1]) if enough else np.nan
+        half = 1.96 * robust_std(cross_validated_spline(clipped(curves[0]))[1]) if enough else np.nan
         low, high = smooth - half, smooth + half
     else:  # where some have diverged, the others are not a fair sample
         whole = np.where(count == len(curves), table["std"], np.nan)
@@ -214,50 +272,5 @@ def _mean_smooth(lr: Array, curves: Sequence[Curve]) -> Array:
     smooths = []
     for curve in (curve for curve in curves if len(curve.y) >= MIN_EVALUATIONS):
         at = np.exp(curve.x) if curve.log_axis else curve.x
-        smooths.append(np.interp(lr, at, cross_validated_spline(curve.y)[0], right=np.nan))
+        smooths.append(np.interp(lr, at, cross_validated_spline(clipped(curve))[0], right=np.nan))
     return np.mean(smooths, axis=0) if smooths else np.nan * lr
-
-
-# Words
-
-_SEEN = {
-    CurveKind.PEAK: "The metric rises, then loses half of its gain or diverges at a higher rate. max_lr is a third of "
-    "that rate, as a safety margin.",
-    CurveKind.PLATEAU: "The metric rises, then slows, and keeps most of its gain up to the largest rate tested. max_lr "
-    "is where the rise slows; larger rates may work too. Test up to a larger end_lr to see where training fails.",
-    CurveKind.RISING: "The metric is still rising at the largest rate tested, so max_lr is unknown. Test up to a "
-    "larger end_lr.",
-    CurveKind.TOO_NARROW: "The metric falls so soon after it rises that base_lr cannot be separated from max_lr. Use "
-    "exponential spacing or more updates, or set base_lr to a third of max_lr, as the paper suggests.",
-    CurveKind.FALLING: "The metric falls from the start, so neither bound can be found. Start from a smaller start_lr.",
-    CurveKind.FLAT: "The metric never rises clearly above its starting value, so neither bound can be found. Test up "
-    "to a larger end_lr, train for more updates, or evaluate on more examples.",
-    CurveKind.TOO_FEW: f"The curve has fewer than {MIN_EVALUATIONS} evaluations, too few to find either bound. "
-    "Evaluate more often or, if training diverged, test up to a smaller end_lr.",
-}  # fmt: skip
-
-
-def _verdict(bounds: Bounds, agreeing: Sequence[CurveShape], diverged: int, held_out: bool) -> str:
-    n, agree = bounds.n_curves, len(agreeing)
-    words = [_SEEN[bounds.kind]]
-    for name, lr, ci in (("base_lr", bounds.base_lr, bounds.base_ci), ("max_lr", bounds.max_lr, bounds.max_ci)):
-        words += [f"{name}: {format_bound(lr, ci)}."] if np.isfinite(lr) else []
-    if agree < n and np.isfinite([bounds.base_lr, bounds.max_lr]).any():
-        words.append(f"{agree} of {n} curves show this; the bounds come from these curves.")
-    elif agree < n:
-        words.append(f"Only {agree} of {n} curves show this.")
-    early = sum(shape.rises_at_start for shape in agreeing) if np.isfinite(bounds.base_lr) else 0
-    if early == agree:
-        words.append("The metric is already rising at the first evaluation, so base_lr is an upper limit.")
-    elif early:
-        words.append(f"In {early} of {agree} curves the metric is already rising at the first evaluation, so base_lr "
-                     "may be lower than shown.")  # fmt: skip
-    if diverged:
-        words.append(f"Training diverged in {diverged} of {n} curves, as it should when a test goes far enough.")
-    words.append(
-        f"Based on {n} curves." if n > 1 else "Based on one curve: intervals cover its noise, not the spread between "
-        "seeds. Use five seeds if you can."
-    )  # fmt: skip
-    if not held_out:
-        words.append("Some evaluation batches were also trained on. Pass a val_loader.")
-    return " ".join(words)

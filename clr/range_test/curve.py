@@ -16,22 +16,25 @@ On the axis by which the test was spaced (the rate if linear, its logarithm othe
    evaluation if that is unknown), a rise, and what follows. `base_lr` is where the first two meet. `max_lr` is where
    the last two meet if the last rises less than half as fast; otherwise the curve still rises and `max_lr` is unknown.
 
+A metric without a floor (-MSE) can fall without limit. Values below the untrained metric by more than the gain count as
+that far below: all of the gain is lost there, twice over.
+
 Both places follow the units of the rate and of the metric. The three lines (4) have no constant but that half. They
 were settled after seeing the headline's range test and the earlier port's published one, and their level after seeing
 that of Caffe's full net, so agreement with those published bounds is not independent evidence.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import make_smoothing_spline
 
 __all__ = [
-    "MIN_EVALUATIONS", "Curve", "CurveKind", "CurveShape", "analyse", "cross_validated_spline", "has_diverged",
-    "robust_std", "wild_block_bootstrap",
+    "MIN_EVALUATIONS", "Curve", "CurveKind", "CurveShape", "analyse", "clipped", "cross_validated_spline",
+    "has_diverged", "robust_std", "to_curve", "wild_block_bootstrap",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -42,6 +45,7 @@ LOST_FRACTION = 0.5  # of the gain
 MAX_LR_DIVISOR = 3  # see point 3
 PLATEAU_SLOPE_RATIO = 0.5
 MIN_EVALUATIONS = 10  # with fewer, a fifth of the gain lies within one interval of the rise
+REFERENCE = 10  # evaluations at the start, whose losses show their own level and spread
 MAX_KNEES = 100  # places at which two lines may meet
 LAMBDAS = np.logspace(-2, 10, 49)  # from nearly no smoothing to a straight line
 
@@ -56,6 +60,7 @@ class CurveKind(StrEnum):
     FALLING = "falling"
     FLAT = "flat"
     TOO_FEW = "too few"  # evaluations
+    BAD_DATA = "bad data"  # numbers that are not finite, before any rate can have done harm
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Curve:
     untrained_metric: float
     diverged: bool
     log_axis: bool
+    bad_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,15 +85,51 @@ class CurveShape:
     rises_at_start: bool = False
 
 
-def has_diverged(losses: Sequence[float], metric: float = 0.0) -> bool:
-    """Return whether the last of the losses or the metric is not finite, or the loss is four times the first one's."""
-    return not np.isfinite([metric, losses[-1]]).all() or bool(losses[-1] > losses[0] + 3 * abs(losses[0]))
+def has_diverged(losses: Any, metrics: Any, untrained_metric: float = np.nan) -> bool:
+    """Return whether training has diverged by the last evaluation.
+
+    It has where loss or metric is not finite. Otherwise the last three losses must lie above the first ones by three
+    times their level and their spread, and the metric must have changed and lost half of its gain. One noisy loss is
+    not enough, nor is any loss at rates that change nothing.
+    """
+    if not np.isfinite([losses[-1], metrics[-1]]).all():
+        return True
+    first = np.asarray(losses[: max(1, min(REFERENCE, len(losses) // 2))], float)
+    level = np.median(first)
+    high = np.median(losses[-3:]) > level + 3 * max(abs(level), robust_std(first - level))
+    start = untrained_metric if np.isfinite(untrained_metric) else metrics[0]
+    best = max(start, *metrics)
+    return bool(high and _has_changed(metrics, start) and metrics[-1] <= best - LOST_FRACTION * (best - start))
+
+
+def _has_changed(metrics: Any, start: float) -> bool:
+    return bool(np.abs(np.asarray(metrics, float) - start).max(initial=0) > 1e-6 * abs(start))
+
+
+def to_curve(test: Any) -> Curve:
+    """Return a range test's curve up to where it diverged: the first metric or loss that is not finite."""
+    log = test.spacing == "exponential"
+    untrained = test.frame.loc[test.frame["lr"].isna(), "metric"].to_numpy(float)
+    start = float(untrained[0]) if len(untrained) else float("nan")
+    frame = test.frame[test.frame["lr"] > 0] if log else test.frame[test.frame["lr"].notna()]
+    frame = frame.sort_values("lr", kind="stable")
+    lr, metric = frame["lr"].to_numpy(float), frame["metric"].to_numpy(float)
+    losses = frame["train_loss"].to_numpy(float) if "train_loss" in frame else np.zeros(len(frame))
+    finite = np.isfinite(metric) & np.isfinite(losses)
+    end = len(finite) if finite.all() else int(finite.argmin())
+    diverged = test.diverged or end < len(finite) or (end > 0 and has_diverged(losses[:end], metric[:end], start))
+    unchanged = end < len(finite) and end > 0 and np.isfinite(start) and not _has_changed(metric[:end], start)
+    bad_data = getattr(test, "bad_data", False) or unchanged
+    return Curve(np.log(lr[:end]) if log else lr[:end], metric[:end], start, bool(diverged), log, bool(bad_data))
 
 
 def analyse(curve: Curve) -> CurveShape:
     """Return the shape of one curve, by the rules of this module's text."""
+    if curve.bad_data:
+        return CurveShape(CurveKind.BAD_DATA)
     if len(curve.y) < MIN_EVALUATIONS:
         return CurveShape(CurveKind.TOO_FEW)
+    curve = replace(curve, y=clipped(curve))
     smooth, errors = cross_validated_spline(curve.y)
     start = curve.untrained_metric if np.isfinite(curve.untrained_metric) else smooth[0]
     clear = max(RISE_SIGMAS * robust_std(errors), 1e-9 * np.abs(curve.y).max())
@@ -95,6 +137,13 @@ def analyse(curve: Curve) -> CurveShape:
         falls = curve.diverged or start - smooth.min() > clear
         return CurveShape(CurveKind.FALLING if falls else CurveKind.FLAT)
     return _peak(curve, smooth, start)
+
+
+def clipped(curve: Curve) -> Array:
+    """Return the metric, nowhere further below the untrained metric than the best one is above it."""
+    start = curve.untrained_metric if np.isfinite(curve.untrained_metric) else np.median(curve.y[:3])
+    gain = curve.y.max() - start
+    return np.maximum(curve.y, start - gain) if gain > 0 else curve.y
 
 
 def _peak(curve: Curve, smooth: Array, start: float) -> CurveShape:
@@ -219,7 +268,7 @@ def _least_squares_knees(lines: tuple[Array, Array, Array], y: Array) -> tuple[f
 
 def wild_block_bootstrap(curve: Curve, samples: int) -> list[CurveShape]:
     """Return shapes of the curve with its prediction errors under random signs, one sign per block; always the same."""
-    smooth, errors = cross_validated_spline(curve.y)
+    smooth, errors = cross_validated_spline(clipped(curve))
     blocks = _blocks(len(errors))
     random = np.random.default_rng(0)
     signs = random.choice([-1.0, 1.0], size=(samples, blocks[-1] + 1))[:, blocks]

@@ -219,16 +219,24 @@ def _copy(tensor: Tensor) -> Tensor:
     """Return a copy, in host memory where the device has no room for it."""
     tensor = tensor.detach()
     try:
-        return tensor.clone()
+        return _clone(tensor)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
     try:
-        return torch.empty_like(tensor, device="cpu").copy_(tensor)
+        return _to_host(tensor)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
         raise _NoRoom(str(error).partition("\n")[0]) from error
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    return tensor.clone()
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu").copy_(tensor)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -4,10 +4,9 @@ One short run raises the rate from update to update and measures the metric alon
 model, the optimizer and all random states. `clr.suggest_bounds` reads the bounds off such curves.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,47 +16,17 @@ from torch import Tensor, nn
 
 from clr import _checks
 from clr.policies import Ramp
-from clr.range_test.bounds import Bounds
+from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, spread_out
 from clr.range_test.curve import has_diverged
-from clr.range_test.randomness import preserve_rng, seed_everything
+from clr.range_test.randomness import seed_everything
+from clr.range_test.record import RangeTest
 from clr.range_test.restore import preserve_state
-from clr.range_test.trainer import Forward, InfiniteLoader, Trainer, accuracy, default_forward
+from clr.range_test.trainer import Forward, Trainer, default_forward
 from clr.schedulers import unshare_lr
 
-__all__ = ["RangeTest", "lr_range_test"]
+__all__ = ["check_arguments", "lr_range_test", "ready", "run_curve"]
 
 Row = tuple[int, float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class RangeTest:
-    """One curve of a range test.
-
-    frame: one row per evaluation: iteration (updates made), lr (of the last of them), metric, train_loss (mean over the
-        updates since the row before). The first row is the untrained model: iteration 0, lr and train_loss NaN.
-    spacing: "linear" or "exponential".  multipliers: of the rate, one per group.
-    diverged: whether training had diverged at the last evaluation.
-    held_out: whether no batch was both trained on and evaluated on, as far as the loaders show.
-    """
-
-    frame: pd.DataFrame
-    spacing: str = "linear"
-    multipliers: tuple[float, ...] = (1.0,)
-    diverged: bool = False
-    held_out: bool = True
-    seed: int | None = None
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the frame. `suggest_bounds` takes what `pandas.read_csv` reads, and several curves by their seed."""
-        frame = self.frame if self.seed is None else self.frame.assign(seed=self.seed)
-        frame.to_csv(path, index=False, lineterminator="\n", na_rep="nan")
-
-    def plot(self, ax: Any = None, bounds: Bounds | None = None) -> Any:
-        """Draw the metric against the rate on `ax` (None for new axes), with bounds if given; return the axes."""
-        from clr.figures import draw_range_test
-
-        curve = self.frame.dropna(subset="lr").rename(columns={"metric": "mean"})
-        return draw_range_test(ax, curve, bounds, self.spacing)
 
 
 def lr_range_test(
@@ -96,16 +65,19 @@ def lr_range_test(
             has no length); if the test needs more than one epoch, it also trains on those (`held_out`).
         start_lr: may be 0 with linear spacing.  end_lr: reached at iteration `iterations`, as in the paper.
         iterations: updates to make.  spacing: "linear" (the paper's) or "exponential".
-        eval_every: updates between evaluations; None for iterations // 100, at least 1.
-        eval_batches: how many batches of val_loader, from its start; they are drawn once. None for all, every time.
+        eval_every: updates between evaluations; None for iterations // 100, at least 1, or more if the first batch of
+            val_loader is large.
+        eval_batches: how many batches of val_loader, from its start; they are drawn once and kept. None for as many as
+            cost no more than the training does.
         metric: called with (outputs, targets) of a batch; larger is better. The mean over batches is weighted by their
-            size. None for accuracy. A metric that is no mean over examples (AUC) needs one batch: [(x, y)].
+            size. None for accuracy if outputs and targets are plainly those of a classifier, otherwise for minus the
+            loss. A metric that is no mean over examples (AUC, R^2) needs one batch: [(x, y)].
         forward: called with (model, batch) for batches of other shapes; returns (outputs, targets). For dicts:
             `lambda model, batch: (model(batch["x"]), batch["y"])`.
         accumulation_steps: batches per update; their losses are averaged.
         autocast: the dtype of `torch.autocast`.  scaler: a GradScaler.
         stop_when_diverged: end the curve at the first evaluation where metric or training loss is not finite, or the
-            loss is four times the first evaluation's.
+            loss is far above its first level and the metric has lost half of its gain (`curve.has_diverged`).
         seed: of this test's batch order, augmentation and dropout; the initial weights are the model's own. None keeps
             the current random state, so the test sees exactly the batches that training will see next.
         progress: show a bar with the time left.
@@ -124,72 +96,77 @@ def lr_range_test(
     >>> test.frame["lr"].tolist(), sgd.param_groups[0]["lr"]
     ([nan, 0.0, 0.25, 0.5, 0.75], 0.1)
     """
-    metric, forward = accuracy if metric is None else metric, default_forward if forward is None else forward
-    _check_arguments(
-        model, optimizer, loss_fn, train_loader, val_loader, metric, forward, autocast, scaler,
-        stop_when_diverged, progress,
-    )  # fmt: skip
+    forward = default_forward if forward is None else forward
+    check_arguments(model, optimizer, loss_fn, train_loader, val_loader, metric, forward, autocast, scaler)
+    for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
+        _checks.boolean(name, flag)
     ramp = _ramp(start_lr, end_lr, iterations, spacing)
-    every = _checks.positive_int("eval_every", max(1, ramp.iterations // 100) if eval_every is None else eval_every)
+    every = max(1, ramp.iterations // 100) if eval_every is None else _checks.positive_int("eval_every", eval_every)
     eval_batches = None if eval_batches is None else _checks.positive_int("eval_batches", eval_batches)
     accumulation_steps = _checks.positive_int("accumulation_steps", accumulation_steps)
     seed = None if seed is None else _checks.seed("seed", seed)
     trainer = Trainer(model, optimizer, loss_fn, forward, metric, autocast, scaler)
     loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
     stateful = {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn, "forward": forward}
-    with preserve_state(stateful | {"metric": metric}, loaders):
-        unshare_lr(optimizer)
-        if seed is not None:
-            seed_everything(seed, loaders)
-        if not model.training:
-            model.train()
+    with preserve_state(stateful | {"metric": metric}, loaders), _bar(ramp.iterations, progress) as on_row:
+        ready(model, optimizer, loaders, seed)
         batches = InfiniteLoader(train_loader, accumulation_steps)
-        held_out = _held_out(batches, val_loader, eval_batches)
-        rows, diverged = _curve(trainer, batches, held_out, ramp, every, stop_when_diverged, progress)
+        held_out = draw_held_out(batches, val_loader, every, eval_batches)
+        if eval_every is None:
+            every = spread_out(batches, held_out, every, ramp.iterations)
+        test = run_curve(trainer, batches, held_out, ramp, every, stop_when_diverged, on_row)
     overlap = val_loader is train_loader or (val_loader is None and batches.epochs > 1)
-    frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
-    return RangeTest(frame, spacing, trainer.multipliers, diverged, not overlap, seed)
+    return replace(test, held_out=not overlap, seed=seed)
 
 
-def _curve(
+def ready(model: nn.Module, optimizer: torch.optim.Optimizer, loaders: Iterable[Any], seed: int | None) -> None:
+    """Get a model and an optimizer ready for a test, inside `preserve_state`."""
+    unshare_lr(optimizer)
+    if seed is not None:
+        seed_everything(seed, loaders)
+    if not model.training:
+        model.train()
+
+
+def run_curve(
     trainer: Trainer, batches: InfiniteLoader, held_out: Iterable[Any], ramp: Ramp, every: int, stop: bool,
-    progress: bool,
-) -> tuple[list[Row], bool]:  # fmt: skip
-    """Return the rows, and whether training has diverged at the last one."""
-    from tqdm.auto import tqdm
-
+    on_row: Callable[[Row], None],
+) -> RangeTest:  # fmt: skip
+    """Make the updates of one curve, and call `on_row` with each row."""
     rates = ramp(np.arange(ramp.iterations)).tolist()
     untrained = trainer.evaluate(held_out)
     if not np.isfinite(untrained):
         raise ValueError(f"metric must be a finite number on the model as it is, got {untrained}")
-    rows, diverged = [(0, np.nan, untrained, np.nan)], False
-    with tqdm(total=len(rates), unit="updates", desc="LR range test", disable=not progress) as bar:
-        for k, rate in enumerate(rates):
-            trainer.train_step(rate, next(batches))
-            if (k + 1) % every and k + 1 < len(rates):
-                continue
-            rows.append((k + 1, trainer.current_lr(), trainer.evaluate(held_out), trainer.pop_mean_loss()))
-            bar.update(k + 1 - bar.n)
-            diverged = has_diverged([row[3] for row in rows[1:]], rows[-1][2])
-            if stop and diverged:
-                break
-    return rows, diverged
+    rows: list[Row] = [(0, np.nan, untrained, np.nan)]
+    diverged, recent, losses = False, [], []
+    for k, rate in enumerate(rates):
+        recent.append(next(batches))
+        trainer.train_step(rate, recent[-1])
+        if (k + 1) % every and k + 1 < len(rates):
+            continue
+        since = trainer.pop_losses()
+        losses += since.tolist()
+        loss = float(since.mean())
+        rows.append((k + 1, trainer.current_lr(), trainer.evaluate(held_out), loss))
+        on_row(rows[-1])
+        diverged = has_diverged([row[3] for row in rows[1:]], [row[2] for row in rows[1:]], untrained)
+        bad_data = not np.isfinite(loss) and not is_finite(recent)
+        if (stop and diverged) or bad_data:
+            break
+        recent.clear()
+    frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
+    return RangeTest(
+        frame, ramp.spacing, trainer.multipliers, diverged, bad_data=bad_data, metric_name=trainer.metric_name,
+        examples=trainer.examples, losses=tuple(losses),
+    )  # fmt: skip
 
 
-def _held_out(batches: InfiniteLoader, val_loader: Iterable[Any] | None, count: int | None) -> Iterable[Any]:
-    """Return what to evaluate on: all of val_loader, its first batches, or those of the training loader."""
-    if val_loader is not None:
-        with preserve_rng(val_loader):
-            return val_loader if count is None else list(islice(val_loader, count))
-    if count is None:
-        try:
-            count = max(1, len(batches.loader) // 10)  # type: ignore[arg-type]
-        except TypeError:  # no length; a DataLoader over an IterableDataset has a __len__ that says so
-            count = 10
-    first = list(islice(batches.iterator, count))
-    if not first:
-        raise ValueError("train_loader must give at least one batch, got none")
-    return first
+@contextmanager
+def _bar(updates: int, shown: bool) -> Iterator[Callable[[Row], None]]:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=updates, unit="updates", desc="LR range test", disable=not shown) as bar:
+        yield lambda row: bar.update(row[0] - bar.n)
 
 
 def _ramp(start_lr: float, end_lr: float, iterations: int, spacing: str) -> Ramp:
@@ -199,18 +176,18 @@ def _ramp(start_lr: float, end_lr: float, iterations: int, spacing: str) -> Ramp
     return ramp
 
 
-def _check_arguments(
+def check_arguments(
     model: Any, optimizer: Any, loss_fn: Any, train_loader: Any, val_loader: Any, metric: Any, forward: Any,
-    autocast: Any, scaler: Any, stop_when_diverged: Any, progress: Any,
+    autocast: Any, scaler: Any,
 ) -> None:  # fmt: skip
+    """Check what `lr_range_test` and `find_bounds` share."""
     _check_trained(model, optimizer)
     for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise TypeError(f"{name} must be an iterable that can be iterated again, got {loader!r}")
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
-        _checks.function(name, value)
-    for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
-        _checks.boolean(name, flag)
+        if name != "metric" or value is not None:
+            _checks.function(name, value)
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):

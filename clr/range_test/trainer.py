@@ -1,17 +1,19 @@
 """A user's model, optimizer, loss and batches, whatever their shapes: one update and one evaluation of them."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clr.range_test.metric import choose_metric
 from clr.range_test.randomness import preserve_rng
 from clr.schedulers import lr_multipliers, set_lr
 
-__all__ = ["Forward", "InfiniteLoader", "Trainer", "accuracy", "default_forward"]
+__all__ = ["Forward", "Trainer", "default_forward", "to_device"]
 
 Forward = Callable[[nn.Module, Any], tuple[Any, Any]]
 
@@ -21,7 +23,7 @@ class Trainer:
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, loss_fn: Callable[[Any, Any], Tensor],
-        forward: Forward, metric: Callable[[Any, Any], Any], autocast: torch.dtype | None,
+        forward: Forward, metric: Callable[[Any, Any], Any] | None, autocast: torch.dtype | None,
         scaler: torch.amp.GradScaler | None,
     ) -> None:  # fmt: skip
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
@@ -30,6 +32,7 @@ class Trainer:
         self.multipliers = lr_multipliers(optimizer)
         optimized = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = list(dict.fromkeys([*model.parameters(), *optimized]))
+        self.group, self.metric_name, self.examples = _process_group(model), "metric", 0
         self.losses: list[Tensor] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self.needs_closure = closure is not None and closure.default is closure.empty  # LBFGS
@@ -85,11 +88,11 @@ class Trainer:
         lr = float(self.optimizer.param_groups[nearest]["lr"])
         return lr if self.multipliers[nearest] in (0, 1) else lr / self.multipliers[nearest]
 
-    def pop_mean_loss(self) -> float:
-        """Return the mean loss of the updates since the last call, and forget them."""
-        mean = torch.stack(self.losses).cpu().double().mean().item()
+    def pop_losses(self) -> np.ndarray:
+        """Return the loss of every update since the last call, the mean over all processes, and forget them."""
+        losses = self._mean_over_ranks(torch.stack(self.losses))
         self.losses.clear()
-        return mean
+        return losses.cpu().double().numpy()
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any]) -> float:
@@ -102,31 +105,30 @@ class Trainer:
                 with self._autocast():
                     outputs, targets = self.forward(self.model, to_device(batch, self.device))
                     size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
-                    total, count = total + self.metric(outputs, targets) * size, count + size
+                    total, count = total + self._metric(outputs, targets) * size, count + size
         for module, mode in modes:
             module.training = mode
         if not count:
             raise ValueError("val_loader must give at least one batch, got none")
-        return float(total) / count
+        self.examples = count
+        if self.group is None:
+            return float(total) / count
+        both = self._mean_over_ranks(torch.tensor([float(total), count], device=self.device))
+        return float(both[0] / both[1])
 
+    def _metric(self, outputs: Any, targets: Any) -> Any:
+        if self.metric is None:
+            self.metric, self.metric_name = choose_metric(outputs, targets), "accuracy"
+            if self.metric is None:
+                self.metric, self.metric_name = lambda *pair: -float(self.loss_fn(*pair)), "-loss"
+        return self.metric(outputs, targets)
 
-class InfiniteLoader(Iterator[list[Any]]):
-    """The loader's batches, `accumulation_steps` at a time; the loader starts again when it ends."""
-
-    def __init__(self, loader: Iterable[Any], accumulation_steps: int) -> None:
-        self.loader, self.accumulation_steps, self.epochs = loader, accumulation_steps, 1
-        self.iterator = iter(loader)
-
-    def __next__(self) -> list[Any]:
-        return [self._next_batch() for _ in range(self.accumulation_steps)]
-
-    def _next_batch(self) -> Any:
-        for batch in self.iterator:
-            return batch
-        self.iterator, self.epochs = iter(self.loader), self.epochs + 1
-        for batch in self.iterator:
-            return batch
-        raise ValueError("train_loader must give at least one batch in each epoch, got none")
+    def _mean_over_ranks(self, values: Tensor) -> Tensor:
+        """Return the mean over the processes that train this model together, the same on each."""
+        if self.group is not None:
+            torch.distributed.all_reduce(values, group=self.group)
+            values /= torch.distributed.get_world_size(self.group)
+        return values
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -155,14 +157,16 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     return model(batch[0]), batch[1]
 
 
-def accuracy(outputs: Any, targets: Any) -> float:
-    """Return the share of targets (class numbers) whose score is the highest. outputs: (N, classes, ...)."""
-    classes = isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.dim() > 1
-    if not classes or outputs.shape[:1] + outputs.shape[2:] != targets.shape or targets.is_floating_point():
-        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (outputs, targets)]
-        needed = "outputs are (N, classes) and targets are integers (N,)"
-        raise ValueError(f"metric must be given unless {needed}, got {shapes}")
-    return (outputs.argmax(1) == targets).sum().item() / targets.numel()
+def _process_group(model: nn.Module) -> Any:
+    """Return the processes that train this model together; None if there is one, or the model is not wrapped."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return None
+    for module in model.modules():
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            return module.process_group
+        if any(kind.__name__ in ("FullyShardedDataParallel", "FSDPModule") for kind in type(module).__mro__):
+            return torch.distributed.group.WORLD
+    return None
 
 
 def _check_scalar(loss: Tensor) -> Tensor:

@@ -51,18 +51,16 @@ def test_accumulated_gradients_are_one_step_of_the_policy_and_a_resume_changes_n
     torch.testing.assert_close(halves, whole, rtol=0, atol=0)
 
 
-def test_a_range_test_puts_the_prepared_optimizer_back(monkeypatch):
+def test_find_bounds_puts_the_prepared_optimizer_back(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     inner = torch.optim.SGD((model := net()).parameters(), lr=0.1, momentum=0.9)
-    values = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
-    batches = [(values[:, :4], values[:, 4:])]
-    model, optimizer = accelerate.Accelerator().prepare(model, inner)
+    values = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+    loader = DataLoader(TensorDataset(values[:, :4], 3 * values[:, :2]), batch_size=4, shuffle=True)
+    model, optimizer, loader = accelerate.Accelerator().prepare(model, inner, loader)
     before = copy.deepcopy([inner.state_dict(), model.state_dict()])
-    metric = lambda outputs, targets: -nn.functional.mse_loss(outputs, targets).item()  # noqa: E731
-    clr.lr_range_test(
-        model, optimizer, nn.functional.mse_loss, batches, batches, start_lr=0.0, end_lr=0.5, iterations=24,
-        metric=metric,
-    )  # fmt: skip
+    names = {"model": model, "optimizer": optimizer, "loader": loader, "val_loader": loader, "updates": 100}
+    found = page.run("Accelerate", 1, loss_fn=nn.functional.mse_loss, **names)
+    assert found.bounds.n_curves == 5 and found.policy.max_lr == found.bounds.peak_lr("triangular")
     torch.testing.assert_close([inner.state_dict(), model.state_dict()], before, rtol=0, atol=0)
 
 

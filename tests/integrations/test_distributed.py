@@ -64,3 +64,38 @@ def test_every_process_has_the_policys_rates_and_resumes_bit_for_bit(tmp_path):
     optimizer = torch.optim.SGD(alone.parameters(), lr=1.0, momentum=0.9)
     train(alone, optimizer, clr.PolicyLR(optimizer, POLICY), 0, 24)
     torch.testing.assert_close(whole, alone.state_dict())
+
+
+def range_test_process(rank, folder, tests):
+    """Make a range test on a process's own batches, which stop at other rates alone; then train on."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    random = torch.Generator().manual_seed(rank)
+    batches = [(torch.randn(8, 4, generator=random), torch.randint(2, (8,), generator=random)) for _ in range(8)]
+    model = nn.parallel.DistributedDataParallel(net())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    frame = None
+    if tests:
+        test = clr.lr_range_test(
+            model, optimizer, nn.functional.cross_entropy, batches[:6], batches[6:], start_lr=1e-3, end_lr=1e3,
+            spacing="exponential", iterations=60, progress=False,
+        )  # fmt: skip
+        frame = test.frame.to_numpy().tolist()
+    for inputs, targets in batches[:3]:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    torch.save([frame, model.module.state_dict()], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@needs_gloo
+def test_all_processes_see_one_range_test_and_train_on_as_without_it(tmp_path):
+    ends = []
+    for tests in (True, False):
+        (folder := tmp_path / str(tests)).mkdir()
+        one, other = on_two(range_test_process, folder, tests)
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+        ends.append(one)
+    assert len(ends[0][0]) < 61
+    torch.testing.assert_close(ends[0][1], ends[1][1], rtol=0, atol=0)

@@ -1,6 +1,5 @@
 """PolicyLR and the range test with a LightningModule."""
 
-import numpy as np
 import page
 import pytest
 import torch
@@ -57,11 +56,10 @@ def test_pin_an_update_that_a_scaler_skips_uses_up_its_rate(rates):
     assert scaler.get_scale() == 2**15  # half of what it was
 
 
-def test_the_range_test_takes_a_module_and_leaves_it_as_it_was(rates):
+def test_find_bounds_takes_a_module_and_leaves_it_as_it_was():
     after = module()
     before = {name: value.clone() for name, value in after.module.state_dict().items()}
-    test = page.run("PyTorch Lightning", 1, **vars(after) | {"loader": loader()}).test
-    assert rates == clr.Ramp(0, 1, 500)(np.arange(500)).tolist()
-    assert test.frame["lr"][1:].tolist() == rates[4::5]
-    assert test.frame["metric"].max() > test.frame["metric"][0]
+    names = vars(after) | {"loader": loader(), "val_loader": loader(), "updates": 100}
+    found = page.run("PyTorch Lightning", 1, **names)
+    assert found.bounds.n_curves == 5 and found.policy.max_lr == found.bounds.peak_lr("triangular")
     torch.testing.assert_close(after.module.state_dict(), before, rtol=0, atol=0)

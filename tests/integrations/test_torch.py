@@ -58,6 +58,15 @@ def test_the_policy_starts_after_a_warm_up(rates):
     assert rates == [0.1] * 5 + [POLICY(k) for k in range(7)]
 
 
+def test_find_bounds_gives_the_policy_to_train_with():
+    loader = [(x, 3 * x[:, :2]) for x, _ in pairs(0, 40)]
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    names = {"loader": loader[:30], "val_loader": loader[30:], "loss_fn": nn.functional.mse_loss, "updates": 100}
+    found = page.run("Plain torch", 3, model=model, optimizer=optimizer, **names)
+    assert found.scheduler.policy.max_lr == found.bounds.peak_lr("triangular")
+
+
 def train(model, optimizer, scheduler, updates, start=0):
     for inputs, targets in pairs(start, start + updates):
         optimizer.zero_grad()

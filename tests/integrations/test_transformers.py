@@ -1,6 +1,5 @@
 """PolicyLR and the range test with Hugging Face's Trainer, on a tiny net made by hand."""
 
-import numpy as np
 import page
 import pytest
 import torch
@@ -46,12 +45,12 @@ def test_every_update_has_the_policys_rate_and_a_resume_changes_nothing(rates, t
     torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
 
 
-def test_the_range_test_takes_batches_that_are_dicts(rates, tmp_path):
+def test_find_bounds_takes_batches_that_are_dicts(tmp_path):
     given = names(tmp_path)
     before = {name: value.clone() for name, value in given["model"].state_dict().items()}
-    given["trainer"] = transformers.Trainer(given["model"], given["arguments"], train_dataset=given["dataset"])
+    trainer = transformers.Trainer(given["model"], given["arguments"], train_dataset=given["dataset"])
     optimizer = torch.optim.AdamW(given["model"].parameters(), lr=1.0)
-    test = page.run("Hugging Face Trainer", 1, **given, optimizer=optimizer).test
-    assert rates == clr.Ramp(0, 0.01, 500)(np.arange(500)).tolist()
-    assert test.frame["lr"][1:].tolist() == rates[4::5]
+    batches = trainer.get_train_dataloader()
+    found = page.run("Hugging Face Trainer", 1, **given, trainer=trainer, optimizer=optimizer, val_batches=batches)
+    assert found.bounds.n_curves == 5 and "The metric is accuracy" in found.bounds.verdict
     torch.testing.assert_close(given["model"].state_dict(), before, rtol=0, atol=0)

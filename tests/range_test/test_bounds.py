@@ -11,6 +11,7 @@ from synthetic import LINEAR, LOG, TRUE_BASE, frame, hill, noisy, up
 
 import clr
 from clr.range_test.bounds import Bounds, suggest_bounds
+from clr.range_test.curve import CurveKind
 
 matplotlib.use("Agg")
 
@@ -32,7 +33,7 @@ def test_five_curves_say_so_and_have_a_band():
     assert (bounds.curve["low"] < bounds.curve["high"]).all() and (bounds.curve["n"] == 5).all()
 
 
-@pytest.mark.parametrize(("seeds", "spread", "least"), [(5, 0.1, 0.85), (3, 0.1, 0.85), (1, 0.0, 0.7)])
+@pytest.mark.parametrize(("seeds", "spread", "least"), [(5, 0.1, 0.85), (3, 0.1, 0.85), (1, 0.0, 0.9)])
 def test_intervals_cover_the_truth(seeds, spread, least):
     runs = 40 if seeds > 1 else 12
     tests = [noisy(range(10 * k, 10 * k + seeds), spread=spread) for k in range(runs)]
@@ -138,7 +139,7 @@ def test_a_range_test_draws_itself():
 def test_curves_that_cannot_be_separated_are_refused():
     lr = np.linspace(0.01, 1, 50)
     curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr, 0, 0.4)})
-    with pytest.raises(ValueError, match="tests must have one row a rate in each curve: give curves a column 'seed'"):
+    with pytest.raises(ValueError, match="tests must have one row per rate in each curve: give curves a column 'seed'"):
         suggest_bounds(pd.concat([curve, curve]))
 
 
@@ -162,3 +163,58 @@ def test_curves_without_a_seed_are_not_left_out():
     lr = np.linspace(0.01, 1, 50)
     curve = pd.DataFrame({"lr": lr, "metric": np.clip(lr - 0.2, 0, 0.3)})
     assert suggest_bounds(pd.concat([curve.assign(seed=None), curve.assign(seed=1.0)])).n_curves == 2
+
+
+def test_a_tie_between_kinds_of_curves_is_flat_and_the_verdict_says_that_they_disagree():
+    rising = 0.1 + np.maximum(np.log(LOG / LOG[50]), 0)
+    curves = pd.concat([noisy(range(2)), frame(rising, seed=8), frame(rising, seed=9)])
+    bounds = suggest_bounds(curves)
+    assert bounds.kind is CurveKind.FLAT and np.isnan([bounds.base_lr, bounds.max_lr]).all()
+    assert "The curves disagree (2 peak, 2 rising)" in bounds.verdict
+
+
+@pytest.mark.parametrize("column", ["net", "dataset", "arm"])
+def test_curves_of_several_nets_in_one_table_are_refused(column):
+    table = pd.concat([noisy([0]).assign(**{column: "a"}), noisy([1]).assign(**{column: "b"})])
+    with pytest.raises(ValueError, match=f"tests must be of one net and one data set, got {column} a, b"):
+        suggest_bounds(table)
+    assert suggest_bounds(table.assign(**{column: "a"})).n_curves == 2
+
+
+def exploding():
+    """MSE on a net whose metric has no floor, its R^2, and its logarithm."""
+    mse = 100 - 90 * up(LOG, 0.01) + np.where(LOG > 1, 1e9 * (LOG - 1) ** 4, 0)
+    return mse + np.random.default_rng(0).normal(0, 0.5, len(LOG))
+
+
+def test_a_loss_without_a_floor_gives_the_bounds_of_its_affine_image():
+    mse = exploding()
+    start = pd.DataFrame({"lr": [np.nan], "metric": [-100.0], "seed": [0]})
+    plain = suggest_bounds(pd.concat([start, frame(-mse)]))
+    r2 = suggest_bounds(pd.concat([start.assign(metric=0.0), frame(1 - mse / 100)]))
+    assert plain.kind is r2.kind is CurveKind.PEAK and 0.2 < plain.max_lr < 0.4
+    assert (r2.base_lr, r2.max_lr) == pytest.approx((plain.base_lr, plain.max_lr), rel=1e-6)
+    assert r2.max_ci == pytest.approx(plain.max_ci, rel=1e-6)
+
+
+def test_where_the_logarithm_of_a_loss_says_otherwise_the_verdict_advises_it():
+    mse = 1000 / (1 + LOG / 1e-3) ** 2 + 100 * up(LOG, 0.3, 0.05) + np.where(LOG > 5, 1e6, 0)
+    curve = pd.concat([pd.DataFrame({"lr": [np.nan], "metric": [-1000.0], "seed": [0]}), frame(-mse)])
+    verdict = suggest_bounds(curve.assign(train_loss=-curve["metric"].where(curve["lr"].notna()))).verdict
+    assert "With the logarithm of the loss as metric, max_lr would be" in verdict
+    assert "With the logarithm" not in suggest_bounds(frame(hill(LOG))).verdict
+
+
+def test_equal_curves_are_said_to_be_equal():
+    curves = [Test(frame(hill(LOG))) for _ in range(3)]
+    assert "All of them are equal: let train_loader shuffle" in suggest_bounds(curves).verdict
+
+
+def test_peak_rates_need_training_losses_at_exponential_rates():
+    losses = 0.1 + 2 * (1 - up(LOG, 0.01)) + np.where(LOG > 2, 50.0, 0)
+    with_losses = frame(hill(LOG)).assign(train_loss=losses)
+    peak = suggest_bounds(with_losses).peak_lr("linear")
+    assert 0.1 < peak < 0.5
+    assert suggest_bounds(with_losses).policy("constant", 10).lr == suggest_bounds(with_losses).peak_lr("constant")
+    linear = frame(hill(LINEAR), LINEAR).assign(train_loss=1.0)
+    assert all(np.isnan(suggest_bounds(curve).peak_lr("linear")) for curve in (frame(hill(LOG)), linear))

@@ -10,6 +10,8 @@ from toys import SHORT, flat, global_order, own_generator, plain_list, points, s
 
 import clr
 from clr.policies import Ramp
+from clr.range_test import RangeTest
+from clr.range_test.curve import has_diverged
 
 
 def test_seeds_give_other_curves_and_the_same_seed_the_same():
@@ -24,7 +26,9 @@ def test_seeds_give_other_curves_and_the_same_seed_the_same():
 def test_how_often_it_looks_does_not_change_the_curve():
     model, optimizer, loader = script(global_order, sgd)
     often, seldom = (
-        clr.lr_range_test(model, optimizer, F.cross_entropy, loader, loader, **SHORT | {"eval_every": every}).frame
+        clr.lr_range_test(
+            model, optimizer, F.cross_entropy, loader, loader, **SHORT | {"eval_every": every, "eval_batches": 6}
+        ).frame
         for every in (1, 6)
     )
     common = often[often.iteration.isin(seldom.iteration)].drop(columns="train_loss").reset_index(drop=True)
@@ -144,14 +148,33 @@ def test_stopping_can_be_turned_off():
     assert test.diverged and test.frame.iteration.tolist() == [0, 3, 6, 9, 12]
 
 
-def test_a_loss_four_times_the_first_is_divergence():
+def test_a_loss_that_stays_four_times_its_first_level_is_divergence():
     model = nn.Linear(2, 2)
     options = SHORT | {"end_lr": 1e6, "spacing": "exponential", "iterations": 60}
     x, y = points()[0], torch.arange(96) % 2  # classes that no line separates: a large rate must do harm
     batches = list(zip(x.split(16), y.split(16), strict=True))
     test = clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, batches, [(x, y)], **options)
     losses = test.frame.train_loss.to_numpy()
-    assert test.diverged and losses[-1] > 4 * losses[1] > losses[2:-1].max()
+    assert test.diverged and losses[-2] > 4 * losses[1] > losses[2:8].max() and len(losses) < 21
+
+
+@pytest.mark.parametrize("sd", [0.1, 1.0, 3.0])
+def test_noisy_losses_are_no_divergence_where_nothing_changes_or_the_metric_still_rises(sd):
+    losses = np.exp(np.random.default_rng(0).normal(0, sd, 200)).tolist()
+    still, rising = [0.5] * 200, np.linspace(0, 1, 200).tolist()
+    for metrics in (still, rising):
+        assert not any(has_diverged(losses[:n], metrics[:n], metrics[0]) for n in range(1, 201))
+    assert has_diverged([*losses, np.nan], [*still, 0.5], 0.5)
+    falling = [*np.linspace(0, 1, 20), *np.zeros(5)]
+    assert has_diverged([*np.ones(20), *np.full(5, 9.0)], falling, 0.0)
+
+
+def test_bad_data_is_seen_whatever_the_rate():
+    model, batches = nn.Linear(2, 2), plain_list()
+    batches[3] = (batches[3][0].clone().fill_(torch.inf), batches[3][1])
+    test = clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, batches, [points()], **SHORT)
+    assert test.bad_data and len(test.frame) == 3
+    assert clr.suggest_bounds(test).kind == "bad data" and "Check the data" in clr.suggest_bounds(test).verdict
 
 
 def test_a_metric_that_becomes_nan_ends_the_curve_and_is_kept():
@@ -207,7 +230,6 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"loss_fn": lambda x, y: x}, ValueError, r"loss_fn must return a scalar tensor, got shape \(16, 2\)"),
         ({"loss_fn": lambda x, y: 1.0}, ValueError, "loss_fn must return a scalar tensor, got <class 'float'>"),
         ({"metric": lambda x, y: float("nan")}, ValueError, "metric must be a finite number on the model as it is"),
-        ({"val_loader": [(points()[0], points()[0])]}, ValueError, "metric must be given unless outputs are"),
     ],
 )
 def test_bad_input_is_a_clear_error_and_changes_nothing(changes, error, message):
@@ -234,10 +256,31 @@ def test_a_loader_without_length_works():
 # What comes out
 
 
-def test_the_csv_is_exact(tmp_path):
-    import pandas as pd
-
-    test = spied()[2]
+def test_a_file_gives_back_the_test_to_the_last_bit(tmp_path):
+    test = spied(spacing="exponential", seed=3)[2]
     test.to_csv(tmp_path / "curve.csv")
-    text = pd.read_csv(tmp_path / "curve.csv", dtype=str)  # older pandas reads numbers only nearly
-    assert text.astype(test.frame.dtypes).equals(test.frame)
+    again = RangeTest.from_csv(tmp_path / "curve.csv")
+    assert again.frame.equals(test.frame) and (again.frame.dtypes == test.frame.dtypes).all()
+    others = [{name: value for name, value in vars(t).items() if name != "frame"} for t in (test, again)]
+    assert others[0] == others[1] and again.seed == 3 and len(again.losses) == 12
+
+
+def test_the_evaluation_looks_at_no_more_than_its_training_and_draws_it_once():
+    drawn = []
+
+    class Endless:
+        def __iter__(self):
+            while True:
+                drawn.append(1)
+                yield points()[0][:16], points()[1][:16]
+
+    model = nn.Linear(2, 2)
+    test = clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), Endless(), **SHORT)
+    assert len(drawn) == 6 and test.examples == 96  # of 16 each: twice those of the three updates between evaluations
+
+
+def test_a_large_batch_to_evaluate_on_is_looked_at_less_often():
+    model, large = nn.Linear(2, 2), points(960)
+    options = SHORT | {"iterations": 600, "eval_every": None}
+    test = clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), [large], **options)
+    assert test.examples == 960 and test.frame.iteration[:2].tolist() == [0, 30]

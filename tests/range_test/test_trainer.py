@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from toys import SHORT, plain_list, points, script, sgd, spied
 
 import clr
+from clr.range_test.metric import choose_metric
 
 
 def test_a_part_in_eval_mode_is_not_trained_in_another_and_a_whole_is():
@@ -83,11 +84,48 @@ def test_a_metric_is_averaged_by_the_size_of_batches():
     assert test.frame.metric.tolist() == pytest.approx([(4 * 4 + 2 * 2) / 6] * 5)
 
 
-def test_accuracy_counts_every_place_of_a_sequence():
-    from clr.range_test.trainer import accuracy
+LABELS = torch.tensor([0, 1, 1, 0, 1])
 
-    scores = torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])  # (1 example, 2 classes, 2 places)
-    assert accuracy(scores, torch.tensor([[0, 0]])) == 0.5
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "value"),
+    [
+        (torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]), 0.5),
+        (
+            torch.tensor([[[2.0, 0.0], [0.0, 2.0]]]),
+            torch.tensor([[0, 0]]),
+            None,
+        ),  # which of the 2 are classes?
+        (torch.randn(4, 3, 7), torch.randint(3, (4, 7)), ...),
+        (torch.randn(4, 7, 3), torch.randint(3, (4, 7)), ...),
+        (torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, -100]), 1.0),  # ignore_index
+        (LABELS - 0.5, LABELS, 1.0),
+        ((LABELS - 0.5)[:, None], LABELS, 1.0),
+        ((LABELS - 0.5)[:, None], LABELS[:, None].bool(), 1.0),
+        (torch.sigmoid(torch.randn(5)), LABELS, None),  # probabilities, perhaps
+        (torch.randn(5, 1), LABELS.float(), None),
+        (torch.randn(5, 1), LABELS * 3, None),  # counts
+        (torch.randn(5, 3), torch.tensor([0, 1, 2, 3, 4]), None),  # no class 4
+        (torch.randn(5, 3), torch.randint(2, (5, 3)), None),  # several labels each
+        (torch.randn(5, 3), torch.randn(5, 3), None),
+        ({"logits": torch.randn(5, 3)}, LABELS, None),
+    ],
+)
+def test_accuracy_is_chosen_where_it_has_a_meaning(outputs, targets, value):
+    metric = choose_metric(outputs, targets)
+    assert (metric is None) == (value is None)
+    if value is not None:
+        found = metric(outputs, targets)
+        assert 0 <= found <= 1 if value is ... else found == value
+
+
+def test_without_a_metric_a_regression_is_judged_by_its_loss():
+    x = torch.randn(64, 2)
+    batches = [(x, x.sum(1, keepdim=True))]
+    model = nn.Linear(2, 1)
+    test = clr.lr_range_test(model, sgd(model.parameters()), F.mse_loss, batches, batches, **SHORT)
+    assert test.metric_name == "-loss"
+    assert test.frame.metric[0] == pytest.approx(-F.mse_loss(model(x), batches[0][1]).item())
 
 
 def test_accumulated_batches_equal_the_big_batch():

@@ -1,0 +1,104 @@
+"""The batches of a range test: those to train on, over and over, and those to evaluate on, drawn once and kept."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+from torch import Tensor
+
+from clr.range_test.randomness import preserve_rng
+
+__all__ = ["InfiniteLoader", "batch_size", "draw_held_out", "is_finite", "spread_out"]
+
+PER_UPDATE = 2  # examples evaluated per example trained on; a forward pass costs a third of an update
+
+
+class InfiniteLoader(Iterator[list[Any]]):
+    """The loader's batches, `accumulation_steps` at a time; the loader starts again when it ends."""
+
+    def __init__(self, loader: Iterable[Any], accumulation_steps: int) -> None:
+        self.loader, self.accumulation_steps, self.epochs = loader, accumulation_steps, 1
+        self.iterator = iter(loader)
+
+    def __next__(self) -> list[Any]:
+        return [self._next_batch() for _ in range(self.accumulation_steps)]
+
+    def _next_batch(self) -> Any:
+        for batch in self.iterator:
+            return batch
+        self.iterator, self.epochs = iter(self.loader), self.epochs + 1
+        for batch in self.iterator:
+            return batch
+        raise ValueError("train_loader must give at least one batch in each epoch, got none")
+
+    def examples(self) -> int:
+        """Return how many examples an update trains on, by the first batch, which stays first."""
+        first = list(islice(self.iterator, 1))
+        if not first:
+            raise ValueError("train_loader must give at least one batch, got none")
+        self.iterator = chain(first, self.iterator)
+        return batch_size(first[0]) * self.accumulation_steps
+
+
+def draw_held_out(
+    batches: InfiniteLoader,
+    val_loader: Iterable[Any] | None,
+    every: int,
+    count: int | None = None,
+    per_update: int = PER_UPDATE,
+) -> list[Any]:
+    """Return the batches to evaluate on: the first of val_loader, or else the next ones of the training loader.
+
+    `count` of them, or as many as cost no more than the training does if evaluated every so many updates.
+    """
+    budget = per_update * every * batches.examples()
+    if val_loader is not None:
+        with preserve_rng(val_loader):
+            return list(islice(val_loader, count)) if count is not None else _up_to(budget, val_loader)
+    if count is not None:
+        return list(islice(batches.iterator, count))
+    try:
+        most = max(1, len(batches.loader) // 10)  # type: ignore[arg-type]
+    except TypeError:  # no length; a DataLoader over an IterableDataset has a __len__ that says so
+        most = 10
+    return _up_to(budget, islice(batches.iterator, most))
+
+
+def spread_out(
+    batches: InfiniteLoader, held_out: list[Any], every: int, iterations: int, per_update: int = PER_UPDATE
+) -> int:
+    """Return the updates between evaluations at which a first batch that is large costs no more than the training."""
+    examples = sum(batch_size(batch) for batch in held_out)
+    return max(every, min(-(-examples // (per_update * batches.examples())), iterations // 20))
+
+
+def _up_to(examples: int, loader: Iterable[Any]) -> list[Any]:
+    """Return the loader's first batches, at least one, as long as they hold no more examples than this."""
+    found: list[Any] = []
+    for batch in loader:
+        examples -= batch_size(batch)
+        if found and examples < 0:
+            break
+        found.append(batch)
+        if examples <= 0:
+            break
+    return found
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of examples in a batch: the length of the first tensor found in it, 1 if there is none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.dim() else 1
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    sizes = [batch_size(part) for part in batch] if isinstance(batch, (list, tuple)) else []
+    return max(sizes, default=1)
+
+
+def is_finite(batches: Any) -> bool:
+    """Return whether all numbers in batches are finite."""
+    if isinstance(batches, Tensor):
+        return not batches.is_floating_point() or bool(batches.isfinite().all())
+    if isinstance(batches, Mapping):
+        return all(is_finite(part) for part in batches.values())
+    return not isinstance(batches, (list, tuple)) or all(is_finite(part) for part in batches)

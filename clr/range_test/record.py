@@ -1,0 +1,169 @@
+"""One curve of a range test, as it is kept: in memory, as CSV, or as rows of a tidy table."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clr import _checks
+
+__all__ = ["RangeTest", "as_range_tests", "from_dict", "to_dict"]
+
+COLUMNS = ("iteration", "lr", "metric", "train_loss")  # of a frame; the other columns of a file describe the curve
+DESCRIPTION = {"spacing", "multipliers", "diverged", "held_out", "bad_data", "metric_name", "examples", "seed"}
+LOSSES = "losses"  # a column of a file: those since the row before, as text
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTest:
+    """One curve of a range test.
+
+    frame: one row per evaluation: iteration (updates made), lr (of the last of them), metric, train_loss (mean over the
+        updates since the row before). The first row is the untrained model: iteration 0, lr and train_loss NaN.
+    spacing: "linear" or "exponential".  multipliers: of the rate, one per group.
+    diverged: whether training had diverged at the last evaluation.
+    held_out: whether no batch was both trained on and evaluated on, as far as the loaders show.
+    bad_data: whether a batch held numbers that are not finite when the loss was not finite.
+    metric_name: "accuracy" or "-loss" if the test chose it.  examples: how many each evaluation looks at; 0 if unknown.
+    losses: the training loss of every update, before it; empty if unknown.
+    """
+
+    frame: pd.DataFrame
+    spacing: str = "linear"
+    multipliers: tuple[float, ...] = (1.0,)
+    diverged: bool = False
+    held_out: bool = True
+    seed: int | None = None
+    bad_data: bool = False
+    metric_name: str = "metric"
+    examples: int = 0
+    losses: tuple[float, ...] = ()
+
+    def table(self) -> pd.DataFrame:
+        """Return the frame with a column for everything else; `as_range_tests` takes it apart again."""
+        multipliers = " ".join(map(repr, self.multipliers))
+        described = {name: getattr(self, name) for name in sorted(DESCRIPTION)} | {"multipliers": multipliers}
+        if self.seed is None:
+            del described["seed"]
+        if self.losses:
+            ends = [0, *self.frame["iteration"]]
+            parts = [self.losses[start:end] for start, end in pairwise(ends)]
+            described["losses"] = [" ".join(map(repr, part)) for part in parts]
+        return self.frame.assign(**described)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole test. `from_csv` reads it exactly; `suggest_bounds` takes what pandas reads, too."""
+        self.table().to_csv(path, index=False, lineterminator="\n", na_rep="nan")
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> "RangeTest":
+        """Read a test that `to_csv` wrote, to the last bit.
+
+        Raises:
+            ValueError: the file has no column lr or metric, or holds several curves.
+        """
+        table = pd.read_csv(_checks.path("path", path), dtype=str, keep_default_na=False)  # older pandas rounds numbers
+        _checks.columns(str(path), table, ("lr", "metric"))
+        for name in table.columns.intersection(COLUMNS):
+            table[name] = [float(text) for text in table[name]]
+        if "iteration" in table:
+            table["iteration"] = table["iteration"].astype("int64")
+        tests = as_range_tests(table)
+        if len(tests) > 1:
+            raise ValueError(f"path must hold one curve, got {len(tests)} in {path}")
+        return tests[0]
+
+    def plot(self, ax: Any = None, bounds: Any = None) -> Any:
+        """Draw the metric against the rate on `ax` (None for new axes), with bounds if given; return the axes."""
+        from clr.figures import draw_range_test
+
+        curve = self.frame.dropna(subset="lr").rename(columns={"metric": "mean"})
+        return draw_range_test(ax, curve, bounds, self.spacing)
+
+
+def as_range_tests(tests: Any) -> list[RangeTest]:
+    """Return range tests, given one, several or a tidy DataFrame of them.
+
+    Raises:
+        TypeError: tests are of another kind.  ValueError: a column is missing, curves cannot be told apart, there is
+        no curve, or the curves are not of one net, data set and spacing.
+    """
+    if isinstance(tests, pd.DataFrame):
+        found = _from_table(tests)
+    else:
+        found = [tests] if hasattr(tests, "frame") else tests
+        if not isinstance(found, Sequence) or not all(hasattr(test, "frame") for test in found):
+            raise TypeError(f"tests must be range tests or a DataFrame, got {tests!r}")
+    if not found or not all(test.frame["lr"].notna().any() for test in found):
+        raise ValueError("tests must hold at least one curve with at least one rate, got none")
+    for lr in (test.frame["lr"].dropna() for test in found):
+        if not np.isfinite(lr).all() or lr.min() < 0:
+            raise ValueError(f"tests must have finite rates >= 0 in the column 'lr', got {lr.min():g} to {lr.max():g}")
+    if len(spacings := {test.spacing for test in found}) > 1:
+        raise ValueError(f"tests must share one spacing, got {' and '.join(sorted(spacings))}")
+    return list(found)
+
+
+def _from_table(table: pd.DataFrame) -> list[RangeTest]:
+    missing = [name for name in ("lr", "metric") if name not in table]
+    if missing:
+        known = ", ".join(map(str, table.columns))
+        raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {known}")
+    for name in ("lr", "metric"):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise TypeError(f"tests must hold numbers in the column {name!r}, got {table[name].dtype}")
+    for name in table.columns.difference([*COLUMNS, *DESCRIPTION, LOSSES]):
+        if not pd.api.types.is_numeric_dtype(table[name]) and table[name].nunique(dropna=False) > 1:
+            values = ", ".join(map(str, table[name].unique()[:3]))
+            raise ValueError(f"tests must be of one net and one data set, got {name} {values}: select the rows of one")
+    parts = [part for _, part in table.groupby("seed", dropna=False)] if "seed" in table else [table]
+    if any(part["lr"].dropna().duplicated().any() for part in parts):
+        raise ValueError("tests must have one row per rate in each curve: give curves a column 'seed'")
+    spacing = _spacing(table["lr"].to_numpy(float))  # of all curves: one that ended early has too few rates
+    return [_from_rows(part, spacing) for part in parts]
+
+
+def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
+    """Return the curve of a table's rows, and what its other columns say of it."""
+    first = rows.iloc[0] if len(rows) else {}
+    known: dict[str, Any] = {name: first[name] for name in DESCRIPTION if name in rows and len(rows)}
+    for name in ("diverged", "held_out", "bad_data"):
+        if name in known:
+            known[name] = str(known[name]) == "True"
+    if "multipliers" in known:
+        known["multipliers"] = tuple(float(part) for part in str(known["multipliers"]).split())
+    if "examples" in known:
+        known["examples"] = int(known["examples"])
+    if "seed" in known:
+        known["seed"] = None if pd.isna(known["seed"]) else int(known["seed"])
+    if LOSSES in rows:
+        known[LOSSES] = tuple(float(loss) for part in rows[LOSSES] if isinstance(part, str) for loss in part.split())
+    frame = rows[[name for name in rows.columns if name in COLUMNS]].reset_index(drop=True)
+    return RangeTest(frame, **{"spacing": spacing} | known)
+
+
+def _spacing(lr: np.ndarray) -> str:
+    """Return what the rates are evenly spaced by: of differences and ratios, those that vary less."""
+    lr = np.unique(lr[lr > 0])
+    if len(lr) < 3:
+        return "linear"
+    linear, exponential = (np.std(step) / np.mean(step) for step in (np.diff(lr), np.diff(np.log(lr))))
+    return "exponential" if exponential < linear else "linear"
+
+
+def to_dict(test: RangeTest) -> dict[str, Any]:
+    """Return a test as plain values for JSON."""
+    values = {name: value for name, value in vars(test).items() if name != "frame"}
+    values |= {"multipliers": list(test.multipliers), "losses": list(test.losses)}
+    return values | {"frame": test.frame.to_dict("list")}
+
+
+def from_dict(values: dict[str, Any]) -> RangeTest:
+    """Return the test that `to_dict` was given."""
+    frame = pd.DataFrame(values["frame"])
+    tuples = {name: tuple(values[name]) for name in ("multipliers", "losses")}
+    return RangeTest(**values | {"frame": frame} | tuples)

@@ -1,0 +1,213 @@
+"""One call for all: `find_bounds` on a small net, its result, its interruption and its traces."""
+
+import copy
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+from toys import flat, sgd
+
+import clr
+from clr.range_test import live
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+
+
+def task(n=600):
+    x = torch.randn(n, 10, generator=torch.Generator().manual_seed(0))
+    return x, x[:, :3].argmax(1)
+
+
+def net():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 3))
+    return model, sgd(model.parameters())
+
+
+def loaders():
+    x, y = task()
+    train = DataLoader(TensorDataset(x[:500], y[:500]), 25, shuffle=True)
+    return train, DataLoader(TensorDataset(x[500:], y[500:]), 50)
+
+
+def find(seeds=2, **options):
+    return clr.find_bounds(*net(), F.cross_entropy, *loaders(), seeds=seeds, **options)
+
+
+@pytest.fixture(scope="module")
+def bounds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TQDM_DISABLE", "1")
+        return find(seeds=5)
+
+
+def test_one_call_gives_bounds_and_peak_rates_that_train(bounds):
+    assert bounds.n_curves == 5 and bounds.kind == "peak" and bounds.base_lr < bounds.max_lr
+    x, y = task()
+    for schedule in ("constant", "triangular", "linear", "one-cycle", "cosine"):
+        low, high = bounds.peak_ci(schedule)
+        assert low < bounds.peak_lr(schedule) < high
+        model, optimizer = net()
+        scheduler = clr.PolicyLR(optimizer, bounds.policy(schedule, iterations=300))
+        batches = DataLoader(TensorDataset(x[:500], y[:500]), 25, shuffle=True)
+        for a, b in [pair for _ in range(15) for pair in batches]:
+            optimizer.zero_grad()
+            F.cross_entropy(model(a), b).backward()
+            optimizer.step()
+            scheduler.step()
+        assert (model(x[500:]).argmax(1) == y[500:]).float().mean() > 0.85, schedule
+
+
+def test_policies_have_the_peak_and_the_shape_that_they_are_judged_with(bounds):
+    peaks = {name: bounds.peak_lr(name) for name in bounds.peaks}
+    for name, peak in peaks.items():
+        rates = bounds.policy(name, iterations=400)(np.arange(400))
+        assert rates.max() == pytest.approx(peak, rel=1e-12), name
+    assert bounds.policy("triangular", 400) == clr.Triangular(peaks["triangular"] / 4, peaks["triangular"], 100)
+    assert bounds.policy("triangular", 400, cycles=4).step_size == 50
+    assert bounds.policy("linear", 400) == clr.Decay(0, peaks["linear"], 400)
+    assert bounds.policy("cosine", 400).warmup == 20
+    with pytest.raises(ValueError, match="schedule must be 'constant' or 'triangular' or .* got 'cyclic'"):
+        bounds.peak_lr("cyclic")
+
+
+def test_the_verdict_and_a_small_table_are_printed(bounds):
+    assert str(bounds).startswith(bounds.verdict) and "one-cycle" in str(bounds)
+    assert "The metric is accuracy, since none was given." in bounds.verdict
+    assert "Each evaluation looks at 50 examples." in bounds.verdict
+
+
+def test_json_keeps_everything(bounds, tmp_path):
+    bounds.to_json(tmp_path / "bounds.json")
+    again = clr.Bounds.from_json(tmp_path / "bounds.json")
+    assert str(again) == str(bounds) and again.curve.equals(bounds.curve) and again.peaks == bounds.peaks
+    assert all(one.frame.equals(two.frame) for one, two in zip(again.tests, bounds.tests, strict=True))
+    assert vars(clr.suggest_bounds(again.tests))["max_ci"] == bounds.max_ci
+
+
+def test_curves_from_disk_give_exactly_these_bounds(bounds, tmp_path):
+    for test in bounds.tests:
+        test.to_csv(tmp_path / f"{test.seed}.csv")
+    again = clr.suggest_bounds([clr.range_test.RangeTest.from_csv(tmp_path / f"{seed}.csv") for seed in range(5)])
+    assert str(again) == str(bounds) and again.base_ci == bounds.base_ci and again.peaks == bounds.peaks
+
+
+def test_a_range_that_is_given_is_kept_and_makes_no_scouts():
+    found = find(start_lr=1e-3, end_lr=1.0, iterations=40)
+    assert found.tests[0].frame["lr"].iloc[1] == pytest.approx(1e-3, rel=0.2)
+    assert found.curve["lr"].max() <= 1.0
+
+
+@pytest.mark.parametrize("given", [{"start_lr": 1e-4}, {"end_lr": 1.0}])
+def test_half_a_range_is_completed(given):
+    lr = find(iterations=40, **given).curve["lr"]
+    assert lr.min() == pytest.approx(given.get("start_lr", lr.min()), rel=0.5) and lr.max() <= given.get(
+        "end_lr", np.inf
+    )
+
+
+def test_nothing_is_left_behind():
+    model, optimizer = net()
+    train, val = loaders()
+    before = flat([model.state_dict(), optimizer.state_dict(), torch.get_rng_state()])
+    clr.find_bounds(model, optimizer, F.cross_entropy, train, val, seeds=1, iterations=20)
+    assert flat([model.state_dict(), optimizer.state_dict(), torch.get_rng_state()]) == before
+
+
+def test_a_function_makes_new_weights_for_each_seed():
+    made = []
+
+    def make():
+        model = nn.Linear(10, 3)
+        made.append(copy.deepcopy(model.weight))
+        return model, sgd(model.parameters())
+
+    before = torch.get_rng_state()
+    clr.find_bounds(make, None, F.cross_entropy, *loaders(), seeds=2, iterations=20)
+    scouts, curves = made[:2], made[2:]
+    assert torch.equal(scouts[0], curves[0]) and not torch.equal(curves[0], curves[1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_an_interruption_keeps_the_curves_that_are_finished(finished):
+    calls = []
+
+    def loss_fn(outputs, targets):
+        calls.append(1)
+        if len(calls) == 20 + finished * 30:
+            raise KeyboardInterrupt
+        return F.cross_entropy(outputs, targets)
+
+    model, optimizer = net()
+    before = flat(model.state_dict())
+    with pytest.raises(KeyboardInterrupt, match=f"stopped after {finished} of 3 curves") as caught:
+        clr.find_bounds(
+            model, optimizer, loss_fn, *loaders(), seeds=3, start_lr=1e-4, end_lr=0.5, iterations=30,
+            metric=lambda outputs, targets: 0.5,
+        )  # fmt: skip
+    kept = caught.value.bounds
+    assert flat(model.state_dict()) == before and (kept.n_curves if kept else 0) == finished
+
+
+def test_in_jupyter_one_picture_grows_and_stays(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, image):
+            shown.append(("update", image))
+
+    display = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(display, "Image", lambda data: data)
+    monkeypatch.setattr(display, "display", lambda image, display_id: shown.append(("display", image)) or Handle())
+    monkeypatch.setattr(live, "_in_jupyter", lambda: True)
+    monkeypatch.setattr(live, "SECONDS", 0.05)
+    find(seeds=2, iterations=40)
+    assert [how for how, _ in shown] == ["display"] + ["update"] * (len(shown) - 1) and 2 <= len(shown) < 80
+    assert all(image.startswith(b"\x89PNG") for _, image in shown)
+
+
+@pytest.mark.parametrize(
+    ("shell", "jupyter"), [(None, False), (object(), False), (types.SimpleNamespace(kernel=1), True)]
+)
+def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    assert live._in_jupyter() is jupyter
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not live._in_jupyter()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model must be a torch module or a function that makes one, got 3"),
+        ({"model": net}, TypeError, "optimizer must be None where model is a function, got SGD"),
+        ({"model": lambda: 3, "optimizer": None}, TypeError, r"model must return \(model, optimizer\), got int"),
+        ({"optimizer": None}, TypeError, "model and optimizer must be torch's"),
+        ({"seeds": 0}, ValueError, "seeds must be a positive integer, got 0"),
+        ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),
+        ({"start_lr": 0}, ValueError, "end_lr must be greater than start_lr > 0, got 0 to"),
+        ({"start_lr": 1, "end_lr": 0.1}, ValueError, "end_lr must be greater than start_lr > 0, got 1 to 0.1"),
+        ({"end_lr": -1.0}, ValueError, "end_lr must be a finite number >= 0, got -1.0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, message):
+    model, optimizer = net()
+    train, val = loaders()
+    usual = {"model": model, "optimizer": optimizer, "loss_fn": F.cross_entropy, "train_loader": train}
+    with pytest.raises(error, match=message):
+        clr.find_bounds(**usual | {"val_loader": val} | arguments)
+
+
+def test_it_takes_fourteen_parameters():
+    import inspect
+
+    assert len(inspect.signature(clr.find_bounds).parameters) <= 14
