@@ -9,7 +9,7 @@ bits; across those, numbers are equal up to rounding.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -99,13 +99,12 @@ def _train(
     stop: Callable[[], bool], watch: Callable[[dict[str, float]], None],
 ) -> Run:  # fmt: skip
     machine.keep_freed_memory()
+    rates = config.policy(np.arange(config.iterations)).tolist()
     with cuda.shared(device):
         net = _net(config, device)
-        optimizer = _optimizer(config, net)
-        batches = _batches(config, data, device)
+        optimizer, batches = _optimizer(config, net), _batches(config, data, device)
         checkpoint.load(net, optimizer)
         rows, start = checkpoint.rows, checkpoint.iteration
-        rates = config.policy(np.arange(config.iterations)).tolist()
         update = Update(net, optimizer, batches, rates, start, config.evaluate_every, checkpoint.losses)
     for row in rows:
         watch(row)
@@ -113,9 +112,7 @@ def _train(
     try:
         for k in range(start, config.iterations):
             if stop():
-                if k > start:
-                    checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
-                raise Stopped(f"stopped after {k} updates")
+                _stop(k, start, checkpoint, net, optimizer, update)
             update(k)
             if (k + 1) % config.evaluate_every and k + 1 < config.iterations:
                 continue
@@ -131,6 +128,15 @@ def _train(
     with cuda.shared(device):
         weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     return Run(rows, bool(results.has_diverged(rows[-1])), checkpoint.provenance, weights)
+
+
+def _stop(
+    k: int, start: int, checkpoint: Checkpoint, net: nn.Module, optimizer: torch.optim.Optimizer, update: Update
+) -> NoReturn:
+    """Write the checkpoint if there is something new in it, and end the run."""
+    if k > start:
+        checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
+    raise Stopped(f"stopped after {k} updates")
 
 
 def _net(config: RunConfig, device: str) -> nn.Module:
