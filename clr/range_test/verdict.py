@@ -1,4 +1,4 @@
-"""The verdict of range tests, in sentences: what was seen, the bounds, then caveats."""
+"""The verdict of range tests, in sentences: the rate to train with, what was seen, the bounds, then caveats."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def write_verdict(
         words = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
     else:
         words = [_SEEN[bounds.kind], *_bounds(bounds), *_agreement(bounds, agreeing)]
-    words += _peaks(bounds)
+    words = _peaks(bounds) + words  # what to do comes first
     if diverged := sum(curve.diverged and not curve.bad_data for curve in curves):
         words.append(
             f"Training diverged in {diverged} of {len(curves)} curves, as it should when a test goes far enough."
@@ -93,8 +93,8 @@ def _peaks(bounds: Any) -> list[str]:
     triangular, (low, high) = bounds.peaks["triangular"]
     if not np.isfinite(triangular):
         return []
-    words = [f"To train by a triangular policy, take a peak rate of {triangular:.2g}. The best one is likely between "
-             f"{low:.2g} and {high:.2g}. peak_lr has other schedules."]  # fmt: skip
+    words = [f"Train with a peak rate of {triangular:.2g} on a triangular schedule (the best one likely lies between "
+             f"{low:.2g} and {high:.2g}); peak_lr gives those of other schedules."]  # fmt: skip
     if triangular * FACTORS["triangular"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words
