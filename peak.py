@@ -1,12 +1,12 @@
 """The rate to train with, for every schedule, from the training losses of range tests.
 
-1. The loss is smoothed over a tenth of a decade and averaged over the curves. Where a curve has ended before the others,
-   or its loss is far above the untrained one, everything is lost: it counts as the untrained loss plus the gain.
+1. The loss is averaged over the curves and smoothed over a tenth of a decade. Where a curve has ended before the
+   others, or its loss is far above the untrained one, all is lost: it counts as the untrained loss plus the gain.
 2. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
    is the end of the curve and only a lower limit.
 3. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.
 
-How the constants were chosen (`benchmarks/range_test_regret.py`, where every task is judged by constants of the others):
+How the constants were chosen (`benchmarks/range_test_regret.py` judges every task by constants of the others):
 - LOST, half of the gain: as for `max_lr`. Values from 0.3 to 0.7 do about as well.
 - WIDTH: values from 0.05 to 0.15 decades do about as well.
 - FACTORS: the geometric mean over the tasks of landmark over best rate. One factor per schedule does no better.
@@ -21,6 +21,7 @@ __all__ = ["FACTORS", "landmark", "peak_rates"]
 
 LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
+CLEAR = 4  # standard errors: a gain, not noise
 FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
 FACTORS = {"constant": 13.0, "triangular": 7.5, "linear": 7.5, "one-cycle": 7.5, "cosine": 7.5}
 INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
@@ -51,24 +52,27 @@ def peak_rates(
     return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
 
 
-def landmark(curves: Sequence[Curve], width: float = WIDTH) -> float:
-    """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no gain.
+def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR) -> float:
+    """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no clear gain.
 
     >>> landmark([([0.01, 0.1, 1.0], [1.0, 1.0, 1.0])])
     nan
     """
     place = np.log10(max((rates for rates, _ in curves), key=len))
+    losses = [part for part in (_finite(np.asarray(losses, float)) for _, losses in curves) if len(part)]
+    if len(place) < 2 or not losses:
+        return float("nan")
     step = (place[-1] - place[0]) / (len(place) - 1)
     kernel = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
     kernel /= kernel.sum(1, keepdims=True)
-    losses = [_finite(np.asarray(losses, float)) for _, losses in curves]
     loss = np.mean([_capped(part, kernel) for part in losses], axis=0)
     before = float(np.mean([part[:FIRST].mean() for part in losses]))
-    noise = np.mean([part[:FIRST].std() for part in losses]) / np.sqrt(len(losses) * FIRST)
+    jumps = np.abs(np.concatenate([np.diff(part[: max(FIRST, len(place) // 5)]) for part in losses]))
+    noise = 1.4826 * float(np.median(jumps)) / np.sqrt(2 * FIRST * len(losses))  # of the untrained loss
     smooth = kernel @ loss
     lowest = int(smooth.argmin())
     gain = before - smooth[lowest]
-    if not gain > 3 * noise:
+    if not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):
         return float("nan")
     level = before - (1 - LOST) * gain
     above = np.flatnonzero(smooth[lowest:] > level)
