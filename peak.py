@@ -21,7 +21,7 @@ __all__ = ["FACTORS", "landmark", "peak_rates"]
 
 LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
-CLEAR = 4  # standard errors: a gain, not noise
+CLEAR = 3  # standard errors: a gain, not noise
 FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
 FACTORS = {"constant": 13.0, "triangular": 7.5, "linear": 7.5, "one-cycle": 7.5, "cosine": 7.5}
 INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
@@ -52,7 +52,7 @@ def peak_rates(
     return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
 
 
-def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR) -> float:
+def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:
     """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no clear gain.
 
     >>> landmark([([0.01, 0.1, 1.0], [1.0, 1.0, 1.0])])
@@ -74,7 +74,7 @@ def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR
     gain = before - smooth[lowest]
     if not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):
         return float("nan")
-    level = before - (1 - LOST) * gain
+    level = before - (1 - lost) * gain
     above = np.flatnonzero(smooth[lowest:] > level)
     if not len(above):
         return float(10 ** (place[-1] + step))

@@ -3,6 +3,7 @@
     CLR_DATA=<CIFAR-10> python benchmarks/range_test_regret.py collect   # two core-hours; once per core, goes on
     python benchmarks/range_test_regret.py pack                          # what was collected, as committed files
     python benchmarks/range_test_regret.py report                        # the tables, regret.json and regret.png
+    python benchmarks/range_test_regret.py choices                       # the same with other constants in the rule
     python benchmarks/range_test_regret.py --finder package.module:function    # judges yours, without any training
 
 The regret of a rate is the percent of the best rate's gain that is lost by training with it: the gain is the held-out
@@ -10,8 +11,8 @@ metric at the end less the untrained one, and the best rate is that of the same 
 of peak rates, four per decade, trained with five schedules and up to three seeds, and smoothed (`regret_score.py`).
 A finder is a function of two arrays, the rates and the training losses of one range test of 100 updates from 1e-7 to 10
 (the loss is that of the batch before its update; a test ends where it is not finite). It returns a rate, or a dict with
-one per schedule. `--protocol close` gives it tests that look closely at the useful decades. Needs scikit-learn; `collect` also needs the peers:
-torch-lr-finder, lightning, pytorch-ignite, prodigyopt, schedulefree.
+one per schedule. `--protocol close` gives it tests that look closely at the useful decades. Needs scikit-learn to
+collect, and the peers: torch-lr-finder, lightning, pytorch-ignite, prodigyopt, schedulefree.
 """
 
 import argparse
@@ -77,13 +78,23 @@ def pack_all() -> None:
 # Our rule, with its constants chosen on the other tasks
 
 
-def landmarks(curves: Mapping[str, Any], protocol: str, five: bool) -> Landmarks:
+READS = {
+    "training loss": lambda curve: curve.train,
+    "its logarithm": lambda curve: np.log(curve.train),
+    "held-out loss": lambda curve: curve.few_loss,
+    "held-out metric": lambda curve: -curve.few_metric,
+}
+
+
+def landmarks(
+    curves: Mapping[str, Any], protocol: str, five: bool, read: str = "training loss", **constants: float
+) -> Landmarks:
     """Return the rule's landmarks of every task: of two fives of curves, or of every curve alone."""
     found = {}
     for task, protocols in curves.items():
-        tests = {seed: (c.lr, c.train) for seed, c in protocols.get(protocol, {}).items()}
+        tests = {seed: (c.lr, READS[read](c)) for seed, c in protocols.get(protocol, {}).items()}
         picks = [[tests[s] for s in half if s in tests] for half in HALVES] if five else [[t] for t in tests.values()]
-        found[task] = [float(np.log10(landmark(pick))) for pick in picks if pick]
+        found[task] = [float(np.log10(landmark(pick, **constants))) for pick in picks if pick]
     return {task: places for task, places in found.items() if places}
 
 
@@ -138,6 +149,7 @@ def everything(curves: Mapping[str, Any], truth: Truths) -> dict[str, pd.DataFra
     found = {}
     for name, protocol, five in (
         ("clr, five curves", "close", True), ("clr, one curve", "close", False), ("clr, 100 updates", "wide", False),
+        ("clr, no scouts, 500 updates", "wide", True), ("clr, no scouts, 1000 updates", "long", True),
     ):  # fmt: skip
         found[name] = regrets(left_out(landmarks(curves, protocol, five), truth), truth)
     found["fastai valley, 100 updates"] = regrets(asked(valley, curves, False), truth)
@@ -151,9 +163,13 @@ def everything(curves: Mapping[str, Any], truth: Truths) -> dict[str, pd.DataFra
 
 
 def known(grid: pd.DataFrame, curves: Mapping[str, Any]) -> Truths:
-    """Return the truths of the tasks whose grid is complete for a seed at least."""
-    complete = [task for task, runs in grid.groupby("task") if runs["schedule"].nunique() == len(SCHEDULES)]
-    return truths(grid[grid["task"].isin([task for task in complete if task in curves])])
+    """Return the truths of the tasks that have curves, from the seeds whose grids are complete."""
+    sizes = grid.groupby(["task", "seed"])["rate"].transform("size")
+    whole = grid[sizes == sizes.groupby(grid["task"]).transform("max")]
+    whole = whole[
+        whole["task"].isin(curves) & (whole.groupby("task")["schedule"].transform("nunique") == len(SCHEDULES))
+    ]
+    return truths(whole)
 
 
 def tenfold(curves: Mapping[str, Any], places: Landmarks, truth: Truths) -> pd.DataFrame:
@@ -185,7 +201,7 @@ def report() -> None:
     errors = pd.Series(
         {task: np.mean([truth[task, s].error(truth[task, s].best - 0.3) for s in SCHEDULES]) for task in curves}
     )
-    seeds = grid.groupby("task")["seed"].nunique()
+    seeds = pd.Series({task: int(truth[task, "constant"].seeds) for task in curves})
     by_task = found[ours[0]].pivot_table("regret", "task", "schedule", sort=False)[list(SCHEDULES)]
     print(f"{len(curves)} tasks\n\nmean / worst\n", table(found).to_markdown(), sep="")
     print("\nmedian / share under 5%\n", table(found, "{median:.1f} / {under 5%:.0f}%").to_markdown(), sep="")
@@ -203,7 +219,23 @@ def report() -> None:
         "seeds": seeds.to_dict(), "tenfold": ten.round(5).to_dict("records"),
     }  # fmt: skip
     (RESULTS / "regret.json").write_text(json.dumps(results, indent=1) + "\n")
-    picture({name: judged for name, judged in found.items() if "five" not in name or name in ours}, ours)
+    shown = [name for name in found if not name.startswith("clr, no") and (name in ours or "five" not in name)]
+    picture({name: found[name] for name in shown}, ours)
+
+
+def choices() -> None:
+    """Print the regret of the rule with other constants and other things read, five curves."""
+    curves = read_curves()
+    truth = known(read_runs("grid"), curves)
+    curves = {task: curves[task] for task, _ in truth}
+    variants: dict[str, dict[str, Any]] = {"as it is": {}} | {read: {"read": read} for read in list(READS)[1:]}
+    variants |= {f"lost {value:g}": {"lost": value} for value in (0.3, 0.4, 0.6, 0.7)}
+    variants |= {f"width {value:g}": {"width": value} for value in (0.05, 0.15, 0.2)}
+    found = {
+        name: regrets(left_out(landmarks(curves, "close", True, **options), truth), truth)
+        for name, options in variants.items()
+    }
+    print(table(found).to_markdown())
 
 
 def picture(found: Mapping[str, pd.DataFrame], ours: list[str]) -> None:
@@ -238,11 +270,11 @@ def judge(name: str, protocol: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["collect", "pack", "report"], default="report")
+    parser.add_argument("what", nargs="?", choices=["collect", "pack", "report", "choices"], default="report")
     parser.add_argument("--finder", metavar="package.module:function", help="judge it, without training")
     parser.add_argument("--protocol", choices=["wide", "close"], default="wide", help="the tests it is given")
     arguments = parser.parse_args()
     if arguments.finder:
         judge(arguments.finder, arguments.protocol)
     else:
-        {"collect": collect_all, "pack": pack_all, "report": report}[arguments.what]()
+        {"collect": collect_all, "pack": pack_all, "report": report, "choices": choices}[arguments.what]()

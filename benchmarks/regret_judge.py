@@ -73,8 +73,9 @@ def suggested(peer: str, five: bool) -> pd.DataFrame:
     for task, items in read_json("peers").items():
         told = {int(k.split(" ")[1]): v["lr"] for k, v in items.items() if k.rsplit(" ", 1)[0] == peer}
         places = {seed: np.log10(lr) if lr else np.nan for seed, lr in told.items()}
-        for k, pick in enumerate(HALVES if five else [[seed] for seed in places]):
-            some = [places[seed] for seed in pick if np.isfinite(places.get(seed, np.nan))]
+        picks = [[seed for seed in half if seed in places] for half in HALVES] if five else [[seed] for seed in places]
+        for k, pick in enumerate(pick for pick in picks if pick):
+            some = [places[seed] for seed in pick if np.isfinite(places[seed])]
             rows += [(task, schedule, k, float(np.mean(some)) if some else np.nan) for schedule in SCHEDULES]
     return pd.DataFrame(rows, columns=["task", "schedule", "pick", "place"])
 
@@ -133,8 +134,11 @@ def table(finders: Mapping[str, pd.DataFrame], cells: str = "{mean:.1f} / {worst
     for name, judged in finders.items():
         found = summary(judged)
         row = {schedule: cells.format(**found.loc[schedule]) for schedule in found.index}
-        rows[name] = row | {"mean of columns": f"{found['mean'].mean():.1f}" if len(found) == 5 else ""}
-    return pd.DataFrame(rows).T.reindex(columns=[*SCHEDULES, "mean of columns"]).fillna("")
+        if "{mean" in cells and len(found) == len(SCHEDULES):
+            row["mean of columns"] = f"{found['mean'].mean():.1f}"
+        rows[name] = row
+    frame = pd.DataFrame(rows).T
+    return frame[[name for name in (*SCHEDULES, "mean of columns") if name in frame]].fillna("")
 
 
 def as_records(finders: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -148,7 +152,10 @@ def as_records(finders: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
 
 
 def draw(ax: Any, finders: Mapping[str, pd.DataFrame], ours: Sequence[str] = ()) -> Any:
-    """Draw every regret as a point, one row per finder, and the mean of the columns as a bar; return the axes."""
+    """Draw the regret on every task and schedule as a point, and the mean of the columns as a bar; return the axes.
+
+    Each finder has five rows of points, from below: constant, triangular, linear, one cycle and cosine.
+    """
     names = list(finders)[::-1]
     for place, name in enumerate(names):
         judged = finders[name].groupby(["task", "schedule"], as_index=False)["regret"].mean()

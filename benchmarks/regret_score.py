@@ -19,12 +19,13 @@ class Truth:
     """The smooth curve of the gain against the rate, for one task and one schedule.
 
     places: the grid's rates, as powers of ten.  gains: the mean over seeds of the metric less the untrained one, not
-    below zero.  variances: of those means.
+    below zero.  variances: of those means.  seeds: how many.
     """
 
     places: np.ndarray
     gains: np.ndarray
     variances: np.ndarray
+    seeds: int
 
     def weights(self, place: np.ndarray) -> np.ndarray:
         """Return the weights of the grid's rates at places, which are kept within the grid: (places, rates)."""
@@ -61,7 +62,7 @@ def truths(grid: pd.DataFrame) -> dict[tuple[str, str], Truth]:
         by_rate = pd.concat([np.log10(runs["rate"]).round(4), gain], axis=1).groupby("rate")["gain"]
         mean, count = by_rate.mean(), by_rate.count()
         variance = by_rate.var().fillna(0) / count
-        found[task, schedule] = Truth(mean.index.to_numpy(), mean.to_numpy(), variance.to_numpy())
+        found[task, schedule] = Truth(mean.index.to_numpy(), mean.to_numpy(), variance.to_numpy(), int(count.max()))
     return found
 
 
