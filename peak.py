@@ -23,7 +23,7 @@ LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
 CLEAR = 3  # standard errors: a gain, not noise
 FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
-FACTORS = {"constant": 13.0, "triangular": 7.5, "linear": 7.5, "one-cycle": 7.5, "cosine": 7.5}
+FACTORS = {"constant": 14.0, "triangular": 8.0, "linear": 8.0, "one-cycle": 8.0, "cosine": 8.0}
 INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
 
 Curve = tuple[Sequence[float], Sequence[float]]
