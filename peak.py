@@ -1,0 +1,96 @@
+"""The rate to train with, for every schedule, from the training losses of range tests.
+
+1. The loss is averaged over the curves and smoothed over a tenth of a decade. Where a curve has ended before the
+   others, or its loss is far above the untrained one, all is lost: it counts as the untrained loss plus the gain.
+2. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
+   is the end of the curve and only a lower limit.
+3. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.
+
+How the constants were chosen (`benchmarks/range_test_regret.py` judges every task by constants of the others):
+- LOST, half of the gain: as for `max_lr`. Values from 0.3 to 0.7 do about as well.
+- WIDTH: values from 0.05 to 0.15 decades do about as well.
+- FACTORS: the geometric mean over the tasks of landmark over best rate. One factor per schedule does no better.
+- INTERVAL: holds 95% of the best rates of all tasks, so that it holds 90% of those of tasks it was not chosen on.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+__all__ = ["FACTORS", "landmark", "peak_rates"]
+
+LOST = 0.5  # of the gain
+WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
+CLEAR = 3  # standard errors: a gain, not noise
+FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
+FACTORS = {"constant": 14.0, "triangular": 8.0, "linear": 8.0, "one-cycle": 8.0, "cosine": 8.0}
+INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def peak_rates(
+    curves: Sequence[Curve], factors: Mapping[str, float] = FACTORS
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Return the rate to train with by schedule, and the two rates between which the best one lies.
+
+    Args:
+        curves: one or more pairs (rates, losses). Rates rise by a constant ratio and are the same in all curves, some
+            of which may end earlier. The loss of a rate is that of the batch trained on with it, before the update; a
+            loss that is not finite ends its curve.
+
+    All rates are NaN where the loss never falls clearly below its first values.
+
+    >>> rates = np.logspace(-4, 0, 101)
+    >>> losses = np.where(rates < 0.2, 1 / (1 + (100 * rates) ** 2), 9)
+    >>> lr, (low, high) = peak_rates([(rates, losses)])["linear"]
+    >>> round(lr, 2), low < lr < high
+    (0.02, True)
+    """
+    lost = landmark(curves)
+    peaks = {schedule: lost / factor for schedule, factor in factors.items()}
+    return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
+
+
+def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:
+    """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no clear gain.
+
+    >>> landmark([([0.01, 0.1, 1.0], [1.0, 1.0, 1.0])])
+    nan
+    """
+    place = np.log10(max((rates for rates, _ in curves), key=len))
+    losses = [part for part in (_finite(np.asarray(losses, float)) for _, losses in curves) if len(part)]
+    if len(place) < 2 or not losses:
+        return float("nan")
+    step = (place[-1] - place[0]) / (len(place) - 1)
+    kernel = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
+    kernel /= kernel.sum(1, keepdims=True)
+    loss = np.mean([_capped(part, kernel) for part in losses], axis=0)
+    before = float(np.mean([part[:FIRST].mean() for part in losses]))
+    jumps = np.abs(np.concatenate([np.diff(part[: max(FIRST, len(place) // 5)]) for part in losses]))
+    noise = 1.4826 * float(np.median(jumps)) / np.sqrt(2 * FIRST * len(losses))  # of the untrained loss
+    smooth = kernel @ loss
+    lowest = int(smooth.argmin())
+    gain = before - smooth[lowest]
+    if not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):
+        return float("nan")
+    level = before - (1 - lost) * gain
+    above = np.flatnonzero(smooth[lowest:] > level)
+    if not len(above):
+        return float(10 ** (place[-1] + step))
+    i = lowest + int(above[0])
+    return float(10 ** np.interp(level, smooth[i - 1 : i + 1], place[i - 1 : i + 1]))
+
+
+def _finite(losses: np.ndarray) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return losses[: bad[0]] if len(bad) else losses
+
+
+def _capped(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return a loss per rate, none above the untrained loss plus the gain, which is also what follows a curve's end."""
+    n = len(losses)
+    before = losses[:FIRST].mean()
+    part = kernel[:n, :n] / kernel[:n, :n].sum(1, keepdims=True)
+    top = 2 * before - min((part @ losses).min(), before)
+    return np.concatenate([losses.clip(max=top), np.full(len(kernel) - n, top)])

@@ -1,0 +1,62 @@
+"""The rule for peak rates: it follows units, and counts what ended early as lost."""
+
+import numpy as np
+import pytest
+
+from peak import FACTORS, INTERVAL, landmark, peak_rates
+
+RATES = np.logspace(-5, 1, 121)
+
+
+def valley(edge: float = 0.3, seed: int = 0, noise: float = 0.02) -> np.ndarray:
+    """Return losses that fall from 2 around 1e-3, and explode beyond the edge."""
+    random = np.random.default_rng(seed)
+    losses = 0.2 + 1.8 / (1 + (RATES / 1e-3) ** 2) + noise * random.standard_normal(len(RATES))
+    return np.where(edge < RATES, losses + 50 * (RATES / edge - 1), losses)
+
+
+def test_the_landmark_is_where_the_gain_is_lost() -> None:
+    assert landmark([(RATES, valley(0.3))]) == pytest.approx(0.3, rel=0.3)
+    assert landmark([(RATES, valley(0.03))]) == pytest.approx(0.03, rel=0.3)
+
+
+def test_rates_in_other_units_move_the_peak_with_them() -> None:
+    assert landmark([(1000 * RATES, valley())]) == pytest.approx(1000 * landmark([(RATES, valley())]))
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(100, 0), (0.01, 0), (1, 50), (3, -7)])
+def test_the_loss_in_other_units_changes_nothing(scale: float, shift: float) -> None:
+    assert landmark([(RATES, scale * valley() + shift)]) == pytest.approx(landmark([(RATES, valley())]))
+
+
+def test_a_curve_that_ends_is_lost_from_there_on() -> None:
+    losses = valley()
+    cut = np.where(RATES > 0.35, np.nan, losses)
+    n = int((RATES <= 0.35).sum())
+    assert landmark([(RATES, cut)]) == landmark([(RATES, np.where(RATES > 0.35, np.inf, losses))])
+    assert landmark([(RATES, cut)]) == pytest.approx(0.35, rel=0.3)
+    assert landmark([(RATES, losses), (RATES[:n], losses[:n])]) == pytest.approx(0.35, rel=0.3)
+
+
+def test_several_curves_are_averaged() -> None:
+    five = landmark([(RATES, valley(0.3, seed, noise=0.3)) for seed in range(5)])
+    assert five == pytest.approx(0.3, rel=0.3)
+
+
+def test_a_test_that_is_never_lost_ends_at_its_largest_rate() -> None:
+    assert landmark([(RATES, valley(edge=1e9))]) == pytest.approx(RATES[-1] * RATES[1] / RATES[0])
+
+
+def test_without_a_gain_there_is_no_rate() -> None:
+    noise = np.random.default_rng(0).standard_normal(len(RATES))
+    for losses in (np.full(len(RATES), 2.0), 2 + RATES, 2 + noise, np.full(len(RATES), np.nan)):
+        peaks = peak_rates([(RATES, losses)])
+        assert np.isnan([value for lr, ends in peaks.values() for value in (lr, *ends)]).all()
+
+
+def test_every_schedule_gets_a_rate_inside_its_interval() -> None:
+    peaks = peak_rates([(RATES, valley())])
+    assert set(peaks) == {"constant", "triangular", "linear", "one-cycle", "cosine"} == set(FACTORS)
+    for lr, (low, high) in peaks.values():
+        assert low * INTERVAL == pytest.approx(lr) == pytest.approx(high / INTERVAL)
+    assert peaks["constant"][0] < peaks["linear"][0]

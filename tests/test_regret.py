@@ -1,0 +1,61 @@
+"""The judge of the regret benchmark: the truth, the regret and finders' rates, on made-up grids and stored curves."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+regret_judge = pytest.importorskip("regret_judge")
+regret_score = pytest.importorskip("regret_score")
+
+SCHEDULES = regret_score.SCHEDULES
+
+
+def grid(best: float = -2.0, lost: float = 0.5, seeds: int = 3) -> pd.DataFrame:
+    """Return a grid whose metric falls by `lost` per decade from .9 at the best rate, and is .1 before training."""
+    places = np.arange(-4, 0.01, 0.25)
+    rows = [
+        ("task", schedule, 10**place, seed, 0.1, 0.9 - lost * abs(place - best) if place < -0.3 else None)
+        for schedule in SCHEDULES for place in places for seed in range(seeds)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["task", "schedule", "rate", "seed", "first", "last"])
+
+
+def test_the_best_rate_has_no_regret_and_others_what_they_lose() -> None:
+    truth = regret_score.truths(grid())["task", "linear"]
+    assert truth.best == pytest.approx(-2, abs=0.02)
+    assert truth.seeds == 3
+    assert truth.regret(truth.best) == pytest.approx([0], abs=1e-9)
+    assert truth.regret([-3.0, -1.0]) == pytest.approx(100 * 0.5 / 0.8, abs=4)
+    assert truth.error(-3.0) == 0  # all seeds are equal
+
+
+def test_a_run_that_diverged_lost_everything_and_rates_outside_count_as_the_end() -> None:
+    truth = regret_score.truths(grid())["task", "constant"]
+    assert truth.regret(0.0) == pytest.approx([100], abs=1)
+    assert truth.regret(5.0) == pytest.approx(truth.regret(0.0))
+    assert truth.regret(-9.0) == pytest.approx(truth.regret(-4.0))
+
+
+def test_a_finder_without_a_rate_loses_all() -> None:
+    places = pd.DataFrame([("task", "linear", 0, np.nan)], columns=["task", "schedule", "pick", "place"])
+    judged = regret_judge.regrets(places, regret_score.truths(grid()))
+    assert judged["regret"].tolist() == [100]
+
+
+def test_anyones_finder_is_asked_about_every_stored_curve() -> None:
+    curves = regret_judge.read_curves()
+    one = regret_judge.asked(lambda rates, losses: 0.01, curves, five=False)
+    five = regret_judge.asked(lambda rates, losses: dict.fromkeys(SCHEDULES, rates[10]), curves, five=True)
+    assert set(one["place"]) == {-2.0}
+    assert set(one["task"]) == set(five["task"]) == set(curves)
+    assert set(five["schedule"]) == set(SCHEDULES)
+
+
+def test_fastais_valley_is_on_the_way_down() -> None:
+    rates = np.logspace(-7, 1, 100)
+    losses = np.where(rates < 1, 2 / (1 + 100 * rates), 50)
+    assert 1e-4 < regret_judge.valley(rates, losses) < 1
