@@ -42,7 +42,7 @@ from regret_judge import (
 from regret_judge import without_finder as no_finder
 from regret_score import RESULTS, SCHEDULES, Truth, read_runs, truths
 
-from peak import landmark
+from clr.range_test.peak import landmark
 
 WORK = Path(__file__).parents[1] / "runs" / "range_test_regret"
 HELD = 0.95  # of the best rates of the other tasks, by the interval: leaves some room above 90%

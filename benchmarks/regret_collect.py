@@ -10,7 +10,7 @@ import torch
 from regret_tasks import TASKS, Task
 from torch import Tensor, nn
 
-from peak import landmark
+from clr.range_test.peak import landmark
 
 SCHEDULES = ("constant", "triangular", "linear", "one-cycle", "cosine")
 SEEDS, CURVES = 3, 10

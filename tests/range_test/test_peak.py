@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from peak import FACTORS, INTERVAL, landmark, peak_rates
+from clr.range_test.peak import FACTORS, INTERVAL, landmark, peak_rates
 
 RATES = np.logspace(-5, 1, 121)
 
