@@ -47,7 +47,7 @@ def test_readme_is_short_and_its_first_command_comes_soon():
     assert words(text[: text.index("```sh")]) <= 250
 
 
-@pytest.mark.parametrize("name", ["paper", "running", "choosing-rates"])
+@pytest.mark.parametrize("name", ["paper", "running", "gpu", "choosing-rates"])
 def test_a_page_of_docs_is_short(name):
     assert words((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")) < 600
 

@@ -10,12 +10,9 @@ import pandas as pd
 from clr.data import Cifar10
 from clr.results import COLUMNS
 from clr.training import RunConfig, train
+from clr.training.run import Stopped
 
 __all__ = ["watch"]
-
-
-class _Stopped(Exception):
-    """The one who watches has had enough."""
 
 
 def watch(
@@ -23,7 +20,7 @@ def watch(
 ) -> pd.DataFrame:
     """Train some runs side by side, and once per second show the rows so far; return all rows.
 
-    An interruption ends them at their next evaluation. What it leaves is one checkpoint per run, from which the next
+    An interruption ends them at their next update. What it leaves is one checkpoint per run, from which the next
     call goes on; nothing else is written.
 
     Args:
@@ -34,14 +31,10 @@ def watch(
     rows: list[dict[str, object]] = []
     stop = threading.Event()
 
-    def check(_: int) -> None:
-        if stop.is_set():
-            raise _Stopped
-
     def one(arm: str, config: RunConfig) -> None:
         where = {"dataset": data.name, "arm": arm, "seed": config.seed}
         checkpoint = folder / f"{arm}.checkpoint"
-        train(config, data, checkpoint=checkpoint, progress=check, watch=lambda row: rows.append(where | row))
+        train(config, data, checkpoint=checkpoint, stop=stop.is_set, watch=lambda row: rows.append(where | row))
         checkpoint.unlink(missing_ok=True)
 
     def frame() -> pd.DataFrame:
@@ -55,9 +48,9 @@ def watch(
                 show(frame())
         except KeyboardInterrupt:
             stop.set()
-            print("Interrupted. Run the cell again to go on from the last half minute.")
+            print("Interrupted. Run the cell again to go on from here.")
     for run in running:
-        if not isinstance(run.exception(), _Stopped):
+        if not isinstance(run.exception(), Stopped):
             run.result()
     show(frame())
     return frame()

@@ -92,7 +92,9 @@ def _draw_failure(ax: Axes, curve: pd.DataFrame) -> None:
     rate = failure(curve)
     if np.isfinite(rate):
         ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
-        ax.text(rate, 0.96, " fails", transform=ax.get_xaxis_transform(), va="top", weight="bold", color="0.3")
+        left = ax.transAxes.inverted().transform(ax.transData.transform((rate, 0)))[0]
+        side, text = ("left", " fails") if left < 0.85 else ("right", "fails ")  # where there is room for it
+        ax.text(rate, 0.96, text, transform=ax.get_xaxis_transform(), va="top", ha=side, weight="bold", color="0.3")
 
 
 def _draw_lines(ax: Axes, curve: pd.DataFrame, bounds: Any, spacing: str) -> None:
