@@ -78,5 +78,5 @@ def test_what_git_says_is_said(tmp_path):
 
 
 def test_the_fingerprint_is_that_of_the_results():
-    record = json.loads((ROOT / "results/cifar10-jpeg/headline/fixed/seed-0.json").read_text())
+    record = json.loads((ROOT / "results/cifar10-jpeg/headline/fixed/seed-0.json").read_text(encoding="utf-8"))
     assert record["data"]["fingerprint"] == jpeg_copy.FINGERPRINT

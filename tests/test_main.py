@@ -106,7 +106,7 @@ def test_a_damaged_result_is_listed_as_damaged_and_not_as_finished(save, capsys)
     for seed in range(3):
         save("range-test", "quick-unit", seed, {4000: 0.6})
     path = paths.home() / "results" / "cifar10" / "range-test" / "quick-unit" / "seed-1.csv"
-    path.write_text(path.read_text().replace("0.6", "0.9"))
+    path.write_text(path.read_text(encoding="utf-8").replace("0.6", "0.9"), encoding="utf-8")
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     assert re.search(r"cifar10\s+range-test\s+quick-unit\s+4000\s+2 of 5 seeds, 1 damaged", listed)
@@ -159,8 +159,11 @@ def test_lock_holds_names_and_versions_only():
     assert {re.match(r"[\w-]+", name)[0] for name in wanted} <= locked
 
 
-def test_ci_files_call_make_test():
-    assert "make test" in (ROOT / ".circleci" / "config.yml").read_text(encoding="utf-8")
+def test_ci_files_call_make_test_and_the_numerical_tests_at_other_thread_counts():
+    for path in (".circleci/config.yml", ".ci/run"):
+        assert re.search(r"make test-threads$.*make test$", (ROOT / path).read_text(encoding="utf-8"), re.M | re.S)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"OMP_NUM_THREADS=(\d)", makefile) == ["1", "4"]
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("make test")
 
 

@@ -166,7 +166,7 @@ def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_pat
         program, env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
-    while not any(int(note.read_text() or 0) for note in (tmp_path / "notes").glob("*/[0-9]")):
+    while not any(int(note.read_text(encoding="utf-8") or 0) for note in (tmp_path / "notes").glob("*/[0-9]")):
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)

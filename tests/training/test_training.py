@@ -1,6 +1,7 @@
 """Training: the loop and its batches, against a plain loop written with torch alone."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -55,11 +56,14 @@ def test_run_equals_a_plain_loop_written_with_torch_alone(small):
         scores = net((small.test.images[::5].float() - mean) / 255)
     run = train(CONFIG, small)
     expected = [np.mean(losses[:3]), np.mean(losses[3:6]), np.mean(losses[6:])]
-    assert [row["train_loss"] for row in run.rows] == pytest.approx(expected, rel=1e-5)
-    assert run.rows[-1]["test_loss"] == pytest.approx(F.cross_entropy(scores, small.test.labels[::5]).item(), rel=1e-5)
+    # float32 sums of n terms in another order differ by about sqrt(n) halves of a unit, in each of the eight updates
+    rounding = 8 * math.sqrt(20 * 32 * 32) * 2**-24
+    assert [row["train_loss"] for row in run.rows] == pytest.approx(expected, rel=rounding)
+    test_loss = F.cross_entropy(scores, small.test.labels[::5]).item()
+    assert run.rows[-1]["test_loss"] == pytest.approx(test_loss, rel=rounding)
     assert run.rows[-1]["test_accuracy"] == (scores.argmax(1) == small.test.labels[::5]).sum().item() / 100
     for name, w in net.named_parameters():
-        assert torch.allclose(run.weights[name], w, rtol=1e-4, atol=1e-6)
+        assert (run.weights[name] - w).norm() <= rounding * w.norm()
 
 
 def test_same_seed_gives_the_same_bits_and_another_seed_does_not(small):
