@@ -60,7 +60,7 @@ def collect_all() -> None:
 
     WORK.mkdir(parents=True, exist_ok=True)
     for k, job in enumerate(jobs()):
-        with (WORK / f".lock-{k}").open("w") as lock:
+        with (WORK / f".lock-{k}").open("w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -218,7 +218,7 @@ def report() -> None:
         "by task": by_task.round(2).to_dict("index"), "standard error": errors.round(2).to_dict(),
         "seeds": seeds.to_dict(), "tenfold": ten.round(5).to_dict("records"),
     }  # fmt: skip
-    (RESULTS / "regret.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "regret.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     shown = [name for name in found if not name.startswith("clr, no") and (name in ours or "five" not in name)]
     picture({name: found[name] for name in shown}, ours)
 

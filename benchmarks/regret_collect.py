@@ -152,13 +152,13 @@ class Shelf:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.items = {item.pop("key"): item for item in map(json.loads, lines)}
 
     def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if key not in self.items:
             self.items[key] = make()
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key} | self.items[key]) + "\n")
         return self.items[key]
 

@@ -70,7 +70,7 @@ def truths(grid: pd.DataFrame) -> dict[tuple[str, str], Truth]:
 
 
 def read_json(name: str) -> Any:
-    with gzip.open(RESULTS / f"{name}.json.gz", "rt") as file:
+    with gzip.open(RESULTS / f"{name}.json.gz", "rt", encoding="utf-8") as file:
         return json.load(file)
 
 

@@ -40,20 +40,23 @@ def test_an_interval_that_includes_zero_leaves_the_cause_open(save):
         save("headline", "triangular", seed, {32_000: 0.76})
         save("headline-controls", "linear-32k", seed, {32_000: line})
     assert "Because it cycles: open.**" in answer()
-    assert "after 32,000 updates it shows no clear difference: +0.0 points (95% CI " in answer()
+    assert "and shows no clear difference from the cycles: +0.0 points (95% CI " in answer()
 
 
 def test_fewer_than_three_seeds_are_preliminary(save):
     save_headline(save, 0.76, 0.78, seeds=1)
     assert answer().startswith("Preliminary (n = 1). **Fewer updates: yes. Because it cycles: open.**")
-    assert "it shows no clear difference: +2.0 points (n = 1)." in answer()
+    assert "shows no clear difference from the cycles: +2.0 points (n = 1)." in answer()
 
 
 def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
     assert "reaches the accuracy of Caffe's 70,000-update schedule after 32,000 updates (3 of 3 seeds)." in text
-    assert "it finishes higher: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
-    assert "From 12,000 to 24,000 the ends of cycles are within one point of the line: +0.0 points (95% CI " in text
+    assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
+    assert (
+        "Stopped at a cycle end from 12,000 to 24,000, the cycles are within a point of the line: +0.0 points (95% CI "
+        in text
+    )
     assert text.endswith("Data: CIFAR-10.")
     assert set(module.LINE_FINISHES) == set(module.CYCLE_ENDS) == {"above", "below", "equal", "open"}

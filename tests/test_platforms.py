@@ -206,7 +206,9 @@ def test_two_runs_on_sixteen_cores_start_two_processes(small, tmp_path, monkeypa
     seen = []
     monkeypatch.setattr(joblib, "cpu_count", lambda: 16)
     monkeypatch.setattr(joblib, "effective_n_jobs", lambda n: 16)
-    monkeypatch.setattr(job.joblib, "Parallel", lambda n_jobs, **_: seen.append(n_jobs) or list)
+    monkeypatch.setattr(
+        job.joblib, "Parallel", lambda n_jobs, **_: seen.append(n_jobs) or (lambda calls: [None for _ in calls])
+    )
     configs = list(experiments.configs("range-test", 2, "tiny").values())[:2]
     plan = [job.Job(config, tmp_path, False, "cpu", False) for config in configs]
     job.run_all(plan, small, asked, "trial")

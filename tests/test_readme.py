@@ -66,7 +66,7 @@ def test_findings_and_the_picture_are_read_in_words(save):
     picture = sentences.headline_picture()
     assert picture.startswith("![Same accuracy after 46% of the updates. Test accuracy against updates. Ends: ")
     assert "steps, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
-    assert "95% intervals over seeds (n = 3)" in picture
+    assert "95% CI over seeds (n = 3)" in picture
     assert "fewer updates? **Yes" in sentences.findings_list()
 
 

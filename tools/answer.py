@@ -15,16 +15,17 @@ POLICY: Any = ARMS["triangular"].policy
 FEWER = {"all": "yes", "some": "partly", "none": "no"}
 BY_CYCLING = {"above": "no", "below": "yes"}  # by the line's difference from the cycles; else open
 LINE_FINISHES = {
-    "above": "finishes higher: {effect}",
-    "below": "finishes lower: {effect}",
-    "equal": "finishes within one point: {effect}",
-    "open": "shows no clear difference: {effect}",
+    "above": "finishes above the cycles: {effect}",
+    "below": "finishes below the cycles: {effect}",
+    "equal": "finishes within one point of the cycles: {effect}",
+    "open": "shows no clear difference from the cycles: {effect}",
 }
 CYCLE_ENDS = {
-    "above": "If training may stop early, cycles help: from 12,000 to 24,000 their ends lead the line by {effect}.",
-    "below": "From 12,000 to 24,000 the ends of cycles are below the line: {effect}.",
-    "equal": "From 12,000 to 24,000 the ends of cycles are within one point of the line: {effect}.",
-    "open": "From 12,000 to 24,000 the ends of cycles show no clear difference from the line: {effect}.",
+    "above": "If training stops early, cycles help: at their ends from 12,000 to 24,000 they lead the unfinished line "
+    "by {effect} on average.",
+    "below": "Stopped at a cycle end from 12,000 to 24,000, the cycles are below the unfinished line: {effect}.",
+    "equal": "Stopped at a cycle end from 12,000 to 24,000, the cycles are within a point of the line: {effect}.",
+    "open": "Stopped at a cycle end from 12,000 to 24,000, cycles and line show no clear difference: {effect}.",
 }
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
@@ -49,7 +50,7 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
         f"**Fewer updates: {FEWER[share]}. Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.**",
         f"Cycling between {POLICY.base_lr} and {POLICY.max_lr} reaches the accuracy of Caffe's "
         f"{ARMS['fixed'].iterations:,}-update schedule {cycles_reach}.",
-        f"A straight line from {POLICY.max_lr} to zero reaches it {line_reaches}, and after 32,000 updates it "
+        f"A straight line from {POLICY.max_lr} to zero over 32,000 updates passes it {line_reaches}, and "
         f"{LINE_FINISHES[line['verdict']].format(effect=_effect(line))}.",
     ]
     if "c-quick-line" in found.index:

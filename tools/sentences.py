@@ -29,7 +29,8 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        f"*Dots are cycle ends, where one would stop; whiskers are 95% intervals over seeds ({n}). Below: the rates.*"
+        "*Dots: the ends of cycles, where one would stop, and of each run. Whiskers: 95% CI over seeds "
+        f"({n}). Below: the rates.*"
     )
 
 
