@@ -1,4 +1,4 @@
-"""The base of all policies, and those without cycles, which cyclical ones are compared with.
+"""`Policy`, the base of all policies, and those that do not repeat a cycle: what cyclical ones are compared with.
 
 `clr.policies` says what a policy is, and has them all.
 """
