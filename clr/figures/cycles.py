@@ -87,12 +87,12 @@ def _zoom(target: float, frame: pd.DataFrame) -> tuple[float, float]:
 
 
 def _draw_target(ax: Axes, frame: pd.DataFrame, target: float, length: int, cycle: int, cyclical: str) -> None:
-    """Draw the level to reach, and an arrow back from the reference's end to where all cycles have reached it."""
+    """Draw the level to reach, and an arrow back from the reference's end to where the cycles first reach it."""
     ax.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     reached = claims.first_reached(frame[frame["arm"] == cyclical], target, cycle)
     if reached.notna().all():
         ax.annotate(
-            "", (reached.max(), target), (0.83 * length, target), arrowprops={"arrowstyle": "-|>", "color": "0.2"}
+            "", (reached.mean(), target), (0.83 * length, target), arrowprops={"arrowstyle": "-|>", "color": "0.2"}
         )
 
 
