@@ -53,7 +53,7 @@ data: .venv/ready
 	@$(BIN)/python -m clr data
 
 readme: .venv/ready
-	$(BIN)/python -m cogapp -r -p "from tools import readme, sentences" README.md
+	$(BIN)/python -m cogapp -r -p "from tools import readme, sentences" README.md docs/choosing-rates.md
 	$(BIN)/python -m tools.results_page
 
 bench: .venv/ready

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from regret_score import SCHEDULES, Truth, read_json, read_runs
 
+from clr._stats import t_interval
+
 HALVES = (range(0, 5), range(5, 10))  # the seeds of the two fives that share no curve
 PEERS = ("torch-lr-finder", "Lightning", "ignite")
 Finder = Callable[[np.ndarray, np.ndarray], Any]  # rates and losses of one curve -> a rate, or one per schedule
@@ -110,6 +112,22 @@ def without_finder(method: str, truths: Mapping[tuple[str, str], Truth]) -> pd.D
     return pd.DataFrame(rows, columns=["task", "schedule", "pick", "place", "regret"])
 
 
+def against_best_schedule(judged: pd.DataFrame, truths: Mapping[tuple[str, str], Truth]) -> dict[str, dict[str, float]]:
+    """Return by schedule the percent of gain lost to the best schedule at its best rate: mean and worst of the tasks.
+
+    saved: how much less than with a constant rate, in points, with its 95% interval over the tasks. Regret is against
+    the same schedule at its best rate, so regrets of two schedules do not say which is better.
+    """
+    most = {task: max(float(truths[task, s].gain(truths[task, s].best)[0]) for s in SCHEDULES) for task, _ in truths}
+    gains = [float(truths[row.task, row.schedule].gain(row.place)[0]) / most[row.task] for row in judged.itertuples()]
+    lost = judged.assign(lost=100 * (1 - np.array(gains))).groupby(["schedule", "task"])["lost"].mean()
+    by_task = lost.unstack("schedule")
+    saved = -by_task.sub(by_task["constant"], axis=0)
+    rows = {"mean": by_task.mean(), "worst": by_task.max(), "saved": saved.mean()}
+    low, high = t_interval(saved.mean(), saved.std() / np.sqrt(len(saved)), len(saved))
+    return pd.DataFrame(rows | {"low": low, "high": high}).round(2).loc[list(SCHEDULES)].to_dict("index")
+
+
 # From regret to tables
 
 
@@ -152,23 +170,38 @@ def as_records(finders: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
 
 
 def draw(ax: Any, finders: Mapping[str, pd.DataFrame], ours: Sequence[str] = ()) -> Any:
-    """Draw the regret on every task and schedule as a point, and the mean of the columns as a bar; return the axes.
+    """Draw the mean regret of every finder as a bar, and on every task as a dot; return the axes.
 
-    Each finder has five rows of points, from below: constant, triangular, linear, one cycle and cosine.
+    The rows are sorted by mean regret, least on top. A dot is the mean over schedules. Triangles are the task on which
+    the first of `ours` loses most. The columns on the right are the mean and the worst case.
     """
-    names = list(finders)[::-1]
+    found = {name: summary(judged) for name, judged in finders.items()}
+    names = sorted(found, key=lambda name: -found[name]["mean"].mean())
+    hardest = worst_case(finders[ours[0]])["task"] if ours else None
     for place, name in enumerate(names):
-        judged = finders[name].groupby(["task", "schedule"], as_index=False)["regret"].mean()
-        colour = "C0" if name in ours else "0.45"
-        spread = np.linspace(-0.28, 0.28, len(SCHEDULES))
-        height = [place + spread[SCHEDULES.index(schedule)] for schedule in judged["schedule"]]
-        ax.plot(judged["regret"].clip(lower=0), height, "o", ms=3, alpha=0.45, color=colour, mew=0)
-        mean = summary(finders[name])["mean"].mean()
-        ax.plot([mean, mean], [place - 0.38, place + 0.38], color=colour, lw=2.5)
-        ax.annotate(f"{mean:.1f}%", (102, place), va="center", color=colour, annotation_clip=False)
-    ax.set(xlim=(-1, 100), yticks=range(len(names)), yticklabels=names)
-    ax.set_xlabel("regret: % of the gain lost by training at the proposed rate (bar: mean)")
+        tasks = finders[name].groupby("task")["regret"].mean().clip(lower=0)
+        colour, mean = "#3d94c6" if name in ours else "0.8", found[name]["mean"].mean()
+        ax.barh(place, mean, height=0.72, color=colour, zorder=2)
+        others = tasks.drop(hardest, errors="ignore")
+        ax.plot(others, [place] * len(others), "o", ms=5, mfc="none", mec="0.2", mew=0.9, zorder=3)
+        if hardest in tasks:
+            ax.plot(tasks[hardest], place, "^", ms=8, color="0.1", zorder=4)
+        for x, number in ((109, mean), (121, found[name]["worst"].max())):
+            ax.text(x, place, f"{number:.{1 if x < 115 else 0}f}", ha="right", va="center", weight="bold")
+    for x, word in ((109, "mean"), (121, "worst")):
+        ax.text(x, len(names) - 0.35, word, ha="right", va="bottom", color="0.3")
+    ax.set(xlim=(-1.5, 101), ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)), yticklabels=names)
+    for label in ax.get_yticklabels():
+        label.set_weight("bold" if label.get_text() in ours else "normal")
+    ax.set_xlabel(
+        f"regret, % of the gain lost (dot: a task; triangle: {hardest})" if hardest else "regret, % of the gain lost"
+    )
     return ax
+
+
+def worst_case(judged: pd.DataFrame) -> pd.Series:
+    """Return the row of the highest regret: its task, schedule and regret."""
+    return judged.loc[judged["regret"].idxmax()]
 
 
 # fastai's rule, from its formula: it does not install beside this project's packages

@@ -1,9 +1,11 @@
 """The README: its numbers are those of results/, and its sentences fit what they are made from."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -19,7 +21,7 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
 
-PAGES = ["README.md"]  # those of the Makefile's target `readme`
+PAGES = ["README.md", "docs/choosing-rates.md"]  # those of the Makefile's target `readme`
 
 
 def test_pages_hold_what_the_results_say(monkeypatch):
@@ -75,6 +77,32 @@ def test_at_scale_is_the_beginning_of_the_finding():
 
     assert algoperf.sentence(algoperf.read_summary()).startswith(sentences.at_scale())
     assert sentences.at_scale().count(" pairs.") == 2
+
+
+def test_regret_is_said_with_what_is_missed():
+    rows = json.loads(sentences.REGRET.read_text(encoding="utf-8"))["finders"]
+    ours = [row for row in rows if row["finder"] == "clr, five curves"]
+    peers = {row["finder"] for row in rows if row["finder"].endswith("100 updates") and "clr" not in row["finder"]}
+    best = min(mean(row["mean"] for row in rows if row["finder"] == peer) for peer in peers)
+    worst = max(ours, key=lambda row: row["worst"])
+    said = sentences.regret()
+    assert f"loses {mean(row['mean'] for row in ours):.1f}% of the best rate's gain" in said
+    assert f"loses {best:.1f}%. It takes 100 updates" in said
+    assert f"Its worst with 700 is {worst['worst']:.0f}%, on *{worst['worst task']}*" in said
+    assert said.endswith(f"the aim of 15% is {'missed' if worst['worst'] > 15 else 'met'}.")
+    assert f"{worst['worst']:.0f}%" in sentences.regret_picture()
+
+
+def test_regret_says_missed_or_met_as_it_is(tmp_path, monkeypatch):
+    found = json.loads(sentences.REGRET.read_text(encoding="utf-8"))
+    for row in found["finders"]:
+        row["worst"] = min(row["worst"], 12.0)
+    monkeypatch.setattr(sentences, "REGRET", tmp_path / "regret.json")
+    sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
+    assert sentences.regret().endswith("the aim of 15% is met.")
+    found["against the best schedule"]["one-cycle"]["low"] = -0.2
+    sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
+    assert "no clear difference" in sentences.regret_schedules()
 
 
 def test_claim_before_anything_has_run(save):

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,3 +60,32 @@ def test_fastais_valley_is_on_the_way_down() -> None:
     rates = np.logspace(-7, 1, 100)
     losses = np.where(rates < 1, 2 / (1 + 100 * rates), 50)
     assert 1e-4 < regret_judge.valley(rates, losses) < 1
+
+
+def judged(**regrets: float) -> pd.DataFrame:
+    rows = [(task, s, 0, regret) for task, regret in regrets.items() for s in SCHEDULES]
+    return pd.DataFrame(rows, columns=["task", "schedule", "pick", "regret"])
+
+
+def test_the_picture_sorts_finders_and_writes_mean_and_worst() -> None:
+    ax = plt.figure().subplots()
+    finders = {"theirs": judged(easy=30, hard=50), "ours": judged(easy=1, hard=9)}
+    regret_judge.draw(ax, finders, ours=["ours"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["theirs", "ours"]  # from below
+    assert [text.get_text() for text in ax.texts] == ["40.0", "50", "5.0", "9", "mean", "worst"]
+    assert "triangle: hard" in ax.get_xlabel()
+    assert [bar.get_width() for bar in ax.patches] == [40, 5]
+    plt.close(ax.figure)
+
+
+def test_schedules_are_compared_with_the_best_one() -> None:
+    runs = grid()
+    runs.loc[runs["schedule"] == "constant", "last"] -= 0.4  # half of the gain of .8
+    truth = regret_score.truths(pd.concat([runs, runs.assign(task="other")]))
+    places = pd.DataFrame(
+        [(task, s, 0, truth[task, s].best) for task, s in truth], columns=["task", "schedule", "pick", "place"]
+    )
+    found = regret_judge.against_best_schedule(places, truth)
+    assert found["linear"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert found["constant"]["worst"] == pytest.approx(50, abs=4)
+    assert found["linear"]["saved"] == pytest.approx(found["constant"]["mean"])

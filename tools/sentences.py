@@ -1,6 +1,9 @@
-"""The README's first screen and its bullets: a picture that is read in words, the findings, what is seen at scale."""
+"""The README's sentences: pictures that are read in words, the findings, what is seen at scale, the finders' regret."""
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,8 +15,13 @@ from clr.figures import claims
 from clr.figures.base import look
 from tools import algoperf
 
-__all__ = ["at_scale", "differences_picture", "findings_list", "headline_picture"]
+__all__ = [
+    "at_scale", "differences_picture", "findings_list", "headline_picture", "regret", "regret_claim", "regret_picture",
+    "regret_schedules",
+]  # fmt: skip
 
+REGRET = Path(__file__).parents[1] / "benchmarks" / "results" / "range_test_regret" / "regret.json"
+AIM = 15  # percent: the highest regret that the benchmark aims at
 SHOWN = ("headline", "headline-line", "c-quick-line", "a-full")  # keys of `clr.experiments.questions`
 
 
@@ -66,3 +74,73 @@ def at_scale() -> str:
     """Return the first sentences of what AlgoPerf's logs say: one cycle against two, by half and by the end."""
     whole = algoperf.sentence(algoperf.read_summary())
     return " ".join(re.split(r"(?<=\.) (?=[A-Z])", whole)[:4])
+
+
+def _regrets() -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the regret benchmark's results, and its finders: mean over schedules and the worst case."""
+    found = json.loads(REGRET.read_text(encoding="utf-8"))
+    by = pd.DataFrame(found["finders"]).groupby("finder", sort=False)
+    return found, by.agg(mean=("mean", "mean"), worst=("worst", "max"), schedules=("schedule", "size"))
+
+
+def _best_other(finders: pd.DataFrame) -> tuple[str, pd.Series]:
+    """Return the finder of others that has the least mean regret at its default, one curve of 100 updates."""
+    others = finders[finders.index.str.endswith("100 updates") & ~finders.index.str.startswith("clr")]
+    best = others["mean"].idxmin()
+    return str(best).removesuffix(", 100 updates").replace("fastai ", "fastai's "), others.loc[best]
+
+
+def regret_claim() -> str:
+    """Return the title of the picture of regret: the means, and the worst case."""
+    _, finders = _regrets()
+    name, other = _best_other(finders)
+    ours = finders.loc["clr, five curves"]
+    return (
+        f"clr's rates lose {ours['mean']:.1f}% of the gain on average, those of {name} {other['mean']:.1f}%. "
+        f"At worst: {ours['worst']:.0f}% and {other['worst']:.0f}%"
+    )
+
+
+def regret_picture() -> str:
+    """Return the picture of regret, with an alt text that says the finding."""
+    found, _ = _regrets()
+    return f"![{regret_claim()}. {len(found['tasks'])} tasks, five schedules.](images/regret.png)"
+
+
+def regret() -> str:
+    """Return the regret of our rates, of the best other finder, ours at its price, and the worst case."""
+    found, finders = _regrets()
+    name, other = _best_other(finders)
+    ours, cheap = finders.loc["clr, five curves"], finders.loc["clr, 100 updates"]
+    rows = pd.DataFrame(found["finders"])
+    worst = rows[rows["finder"] == "clr, five curves"].sort_values("worst").iloc[-1]
+    missed = "missed" if worst["worst"] > AIM else "met"
+    return (
+        f"Training at the proposed rate loses {ours['mean']:.1f}% of the best rate's gain on average "
+        f"({len(found['tasks'])} tasks, five schedules). "
+        f"The best other finder at its default, {name}, loses {other['mean']:.1f}%. "
+        f"It takes 100 updates and clr 700; with 100, clr loses {cheap['mean']:.1f}%. "
+        f"Its worst with 700 is {worst['worst']:.0f}%, on *{worst['worst task']}* "
+        f"(standard error {found['standard error'][worst['worst task']]:.0f} points): the aim of {AIM}% is {missed}."
+    )
+
+
+def regret_schedules() -> str:
+    """Return which schedule loses least at our rates where the end of training is known, and where it is not."""
+    found, _ = _regrets()
+    lost = pd.DataFrame(found["against the best schedule"]).T
+    groups = {"known": ["linear", "one-cycle", "cosine"], "not known": ["triangular", "constant"]}
+    known, unknown = (lost.loc[names].sort_values("mean") for names in groups.values())
+    best = known.iloc[0]
+    clear = "less" if best["low"] > 0 else "less, no clear difference"
+    return (
+        f"At the proposed rates, on {len(found['tasks'])} tasks judged at the end of training, this share of the best "
+        f"schedule's gain is lost (mean, worst task). If the end is known: {_ranked(known)}. "
+        f"If it is not: {_ranked(unknown)}. Against a constant rate, {known.index[0]}, the best of three, loses "
+        f"{best['saved']:.1f} points {clear} (95% CI {best['low']:.1f} to {best['high']:.1f}, "
+        f"n = {len(found['tasks'])} tasks)."
+    )
+
+
+def _ranked(lost: pd.DataFrame) -> str:
+    return ", ".join(f"{name} ({row['mean']:.1f}%, {row['worst']:.0f}%)" for name, row in lost.iterrows())
