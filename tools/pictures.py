@@ -1,5 +1,7 @@
 """The pictures in images/ that no notebook draws: what others' logs say of one cycle and two.
 
+images/regret.png is not among them: `python benchmarks/range_test_regret.py report` draws it.
+
 python -m tools.pictures
 """
 
