@@ -72,7 +72,7 @@ def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR
     smooth = kernel @ loss
     lowest = int(smooth.argmin())
     gain = before - smooth[lowest]
-    if not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):
+    if lowest < FIRST or not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):  # it rises at once, or never falls
         return float("nan")
     level = before - (1 - lost) * gain
     above = np.flatnonzero(smooth[lowest:] > level)

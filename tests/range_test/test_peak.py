@@ -60,3 +60,9 @@ def test_every_schedule_gets_a_rate_inside_its_interval() -> None:
     for lr, (low, high) in peaks.values():
         assert low * INTERVAL == pytest.approx(lr) == pytest.approx(high / INTERVAL)
     assert peaks["constant"][0] < peaks["linear"][0]
+
+
+def test_losses_that_rise_from_the_first_rate_have_no_peak() -> None:
+    losses = 1.1 * 2.0 ** np.arange(len(RATES))
+    assert np.isnan(landmark([(RATES, losses)]))
+    assert np.isnan(peak_rates([(RATES[:8], losses[:8])])["linear"][0])
