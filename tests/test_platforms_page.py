@@ -28,7 +28,8 @@ def made():
     """What `make` does, one line per command."""
     if not shutil.which("make"):
         pytest.skip("needs make")
-    said = subprocess.run(["make", "-n", "-B", "run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    make = ["make", "--no-print-directory", "-n", "-B", "run", "test"]  # also where make runs these tests
+    said = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
     return said.stdout.replace("'", '"').splitlines()
 
 

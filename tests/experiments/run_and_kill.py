@@ -12,9 +12,6 @@ import time
 
 from clr import __main__, data, experiments, training
 
-training.checkpoint.SECONDS = 0.0
-data.synthetic_cifar10.__defaults__ = (300, 100, 0)
-
 
 def start(home: str, arguments: list[str]) -> int:
     if pid := os.fork():
@@ -33,7 +30,9 @@ def run(seconds: float, processes: int, home: str, arguments: list[str]) -> list
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # not where pytest looks for doctests: other tests would be changed, too
+    training.checkpoint.SECONDS = 0.0
+    data.synthetic_cifar10.__defaults__ = (300, 100, 0)
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
     training.train(config, data.synthetic_cifar10())  # loads what torch loads when it is first used
     print("ready", flush=True)

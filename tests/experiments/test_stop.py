@@ -34,6 +34,14 @@ def trial(monkeypatch):
     monkeypatch.setitem(experiments.SCALES, "full", full)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as at a terminal: a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def checkpoints(folder):
     """How many updates each interrupted run keeps."""
     return sorted(torch.load(path, weights_only=True)["iteration"] for path in folder.rglob(".*.checkpoint"))
@@ -102,7 +110,7 @@ def test_ctrl_c_stops_all_threads_at_their_next_update(trial, small, tmp_path, m
     assert run("trial", 2, data=small, n_jobs=1, results_dir=tmp_path / "r").equals(whole)
 
 
-def test_a_second_ctrl_c_interrupts_at_once(tmp_path):
+def test_a_second_ctrl_c_interrupts_at_once(tmp_path, ctrl_c):
     stop = Stop(str(tmp_path / "stop"))
     with pytest.raises(KeyboardInterrupt), stop.on_interrupt() as received:
         signal.raise_signal(signal.SIGINT)
