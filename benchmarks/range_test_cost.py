@@ -114,7 +114,7 @@ def main() -> None:
     record: dict[str, Any] = overhead()
     record["quick net"] = against_lr_finder("Caffe's quick net", lambda: clr.Cifar10Quick("torch"), pictures)
     record["MLP"] = against_lr_finder("MLP", mlp, digits)
-    record["torch"] = torch.__version__
+    record |= {"turns": TURNS, "torch": torch.__version__}
     target = Path(__file__).parent / "results" / "range_test_cost.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
