@@ -1,30 +1,15 @@
 """Checkpoints: an interrupted run ends as an undisturbed one, and a file of another run or a damaged one is refused."""
 
-import dataclasses
 import re
 
 import pytest
 import torch
+from short_run import CONFIG, assert_same, changed
 
 from clr import training
-from clr.policies import Triangular
 from clr.results import ResultError
-from clr.training import RunConfig, Stopped, run_spec, train
+from clr.training import Stopped, run_spec, train
 from clr.training.checkpoint import Checkpoint
-
-CONFIG = RunConfig(
-    net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
-    mults=False, weight_decay=0.004, reshuffle=True, evaluate_every=3, test_pictures=100,
-)  # fmt: skip
-
-
-def changed(**values):
-    return dataclasses.replace(CONFIG, **values)
-
-
-def assert_same(first, second):
-    assert first.rows == second.rows
-    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
 class Stop(Exception):

@@ -6,27 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from short_run import CONFIG, assert_same, changed
 from torch.nn import functional as F
 
 from clr import training
 from clr.data import Cifar10, Split
 from clr.nets import Cifar10Quick
-from clr.policies import Fixed, Stages, Triangular
-from clr.training import RunConfig, train
-
-CONFIG = RunConfig(
-    net="Cifar10Quick", policy=Triangular(0.001, 0.01, 3), iterations=8, batch_size=20, pixels="unit", init="torch",
-    mults=False, weight_decay=0.004, reshuffle=True, evaluate_every=3, test_pictures=100,
-)  # fmt: skip
-
-
-def changed(**values):
-    return dataclasses.replace(CONFIG, **values)
-
-
-def assert_same(first, second):
-    assert first.rows == second.rows
-    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+from clr.policies import Fixed, Stages
+from clr.training import train
 
 
 def test_rows_hold_the_rates_that_were_used(small):

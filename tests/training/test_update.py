@@ -7,6 +7,7 @@ import golden_data as golden
 import numpy as np
 import pytest
 import torch
+from short_run import assert_same
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -33,11 +34,6 @@ def on_cuda(question):
 
 def changed(**values):
     return dataclasses.replace(CONFIG, **values)
-
-
-def assert_same(first, second):
-    assert first.rows == second.rows
-    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
 class Graph(TorchDispatchMode):
