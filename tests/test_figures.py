@@ -113,6 +113,14 @@ def headline(cycle_ends=(0.5, 0.76, 0.77), line=(0.5, 0.76, 0.78), fixed=0.75):
     ])  # fmt: skip
 
 
+def test_headline_takes_the_last_cycle_end_that_was_evaluated(axes):
+    figures.draw_headline(axes, headline(), 16)  # evaluated at tens: of 16, 32, 48, 64 none is, as at the scale tiny
+    assert "cycles, 40.0% (n = 3)" in texts(axes[0])
+    axes[0].clear()
+    figures.draw_headline(axes, headline(), 8)
+    assert "cycles, 76.0% (n = 3)" in texts(axes[0])  # at 40
+
+
 def test_headline_draws_cycle_ends_as_dots_and_the_rest_pale(axes):
     frame = headline()
     assert figures.draw_headline(axes, frame, 20) is axes

@@ -64,7 +64,8 @@ def _draw_arm(ax: Axes, arm: str, runs: pd.DataFrame, cycle: int | None) -> tupl
     """Draw an arm's mean with intervals where it is read, at its end or at its cycle ends; return its label."""
     colour, _, words = look(arm)
     rows = mean_rows(runs)
-    end = rows.index.max() // cycle * cycle if cycle else rows.index.max()
+    ends = rows.index[rows.index % cycle == 0] if cycle else rows.index[-1:]  # those that were evaluated
+    end = (ends if len(ends) else rows.index)[-1]
     ax.plot(rows.loc[:end].index, rows.loc[:end, "accuracy"], **line_style(arm))
     ax.plot(rows.loc[end:].index, rows.loc[end:, "accuracy"], color=colour, alpha=0.35)
     whiskers(ax, rows[rows.index % cycle == 0] if cycle else rows.loc[[end]], color=colour)
