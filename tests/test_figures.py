@@ -298,3 +298,9 @@ def test_first_reached_is_per_seed_and_at_cycle_ends_only():
     frame = runs("a", [[0.9, 0.5, 0.5, 0.8], [0.9, 0.8, 0.5, 0.8], [0.9, 0.5, 0.9, 0.5]])
     assert claims.first_reached(frame, 0.75, 20).tolist()[:2] == [40, 20]
     assert np.isnan(claims.first_reached(frame, 0.75, 20)[2])
+
+
+def test_cycles_shorter_than_the_evaluations_are_drawn_where_they_were_evaluated(axes):
+    frame = headline()
+    figures.draw_cycles(axes, frame[frame["arm"] == "triangular"], 8)  # evaluated at tens: none up to 8
+    assert "cycle 1" not in texts(axes[0])

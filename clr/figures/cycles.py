@@ -150,7 +150,7 @@ def draw_cycles(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequen
         x = (part.index - i * cycle) / cycle
         top.plot(x, part["accuracy"], color=colour)
         strip.plot(x, part["lr"], color=colour)
-        if i in (0, 1, len(shades) - 1):
+        if len(part) and i in (0, 1, len(shades) - 1):  # a cycle shorter than the evaluations has none
             labels.append((1, part["accuracy"].iloc[-1], f"cycle {i + 1}", colour))
     first = rows.loc[cycle : 2 * cycle, "accuracy"].min()
     top.set(ylim=(np.floor(20 * first) / 20, None), xlim=(0, 1), xlabel="", ylabel="test accuracy")
