@@ -33,10 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_home()
         options.command(options)
+        sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         known = str(interrupt) or "Interrupted. Nothing finished is lost: the same command goes on from here."
         print(f"\n{known}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has seen enough: python -m clr list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
     except (CommandError, results.ResultError, OSError, ImportError) as error:
         notes = getattr(error, "__notes__", [])  # the last: what the other runs keep
         print(f"clr: {error}", *notes[-1:], sep="\n", file=sys.stderr)

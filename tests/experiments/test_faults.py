@@ -394,3 +394,11 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused_or_the_same(home):
             refused.append(str(error))
     assert len(refused) > 10
     assert all("seed-2.checkpoint is " in message for message in refused)
+
+
+def test_a_reader_that_has_seen_enough_ends_a_list_without_a_word():
+    command = [sys.executable, "-m", "clr", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        program.stdout.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 1
