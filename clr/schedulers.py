@@ -6,16 +6,23 @@ computes no rate of its own: the formulas are in `clr.policies`.
 """
 
 import math
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from clr import _checks
+from clr.plain_policies import Policy
 
 __all__ = ["PolicyLR"]
+
+_SCALES = ("lr_mult", "lr_scale")
+_LONG_GAP = 50  # updates between two steps of a scheduler that is stepped once an epoch
 
 
 def lr_multipliers(optimizer: Optimizer) -> tuple[float, ...]:
@@ -46,23 +53,28 @@ def set_lr(group: dict[str, Any], lr: float) -> None:
 
 
 def unshare_lr(optimizer: Optimizer) -> None:
-    """Give each group a rate of its own: torch hands one tensor to all groups. Integer tensors become float32."""
+    """Give each group a rate of its own: torch hands one tensor to all groups.
+
+    Raises:
+        TypeError: a rate is a tensor of integers, which would round every rate.
+    """
+    tensors = [group for group in optimizer.param_groups if isinstance(group["lr"], Tensor)]
+    for group in tensors:
+        if not group["lr"].is_floating_point():
+            raise TypeError(f"lr must be a float or a floating-point tensor, got {group['lr']!r}")
     seen: set[int] = set()
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            if not group["lr"].is_floating_point():
-                group["lr"] = group["lr"].float()
-            elif id(group["lr"]) in seen:
-                group["lr"] = group["lr"].clone()
+    for group in tensors:
+        if id(group["lr"]) in seen:
+            group["lr"] = group["lr"].clone()
         seen.add(id(group["lr"]))
 
 
 def _is_scaled(group: dict[str, Any]) -> bool:
-    return "lr_mult" in group or "lr_scale" in group
+    return any(name in group for name in _SCALES)
 
 
 def _scale(group: dict[str, Any]) -> float:
-    return math.prod(_checks.nonnegative(name, group.get(name, 1)) for name in ("lr_mult", "lr_scale"))
+    return math.prod(_checks.nonnegative(name, group.get(name, 1)) for name in _SCALES)
 
 
 def _own_lr(group: dict[str, Any]) -> float:
@@ -78,9 +90,10 @@ class PolicyLR(LRScheduler):
 
     Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiple (`lr_multipliers`):
     "lr_mult" times "lr_scale" where any group has either, else the ratio of its own rate to the fastest group's. The
-    multiples are taken once, at construction. A group that joins later changes no other's. Until the next step it
-    keeps the rate it came with; then its multiple is "lr_mult" times "lr_scale", or, without either, its rate over
-    the fastest group's initial one (1 if that is 0). A rate that is a tensor is filled in place.
+    multiples are taken once, at construction. A group that joins later changes no other's. It has its rate before its
+    first update: its multiple is "lr_mult" times "lr_scale", or, without either, the rate it came with over the
+    fastest group's initial one (1 if that is 0). A rate that is a tensor is filled in place. An optimizer state that
+    lacks "lr_mult" or "lr_scale" is warned of, and the groups keep theirs.
 
     Args:
         optimizer: a torch optimizer.
@@ -89,11 +102,14 @@ class PolicyLR(LRScheduler):
             rate rises, pass a function: `momentum=lambda k: 1.8 - Triangular(0.85, 0.95, 2000)(k)`.
 
     Raises:
-        TypeError: optimizer is not a torch Optimizer, or policy is not callable or does not return a number.
+        TypeError: optimizer is not a torch Optimizer, its rate is a tensor of integers, or policy is not callable or
+            does not return a number.
         ValueError: a rate is negative or not finite, or the optimizer has no momentum to set.
 
     The state is the position, the last rates and the multiples, not the policy, so torch.load's safe default takes it.
     Loading it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.
+    In a ChainedScheduler it replaces the rates of the schedulers before it; those after it start from its rate each
+    time. A policy of clr that is stepped once in 50 updates or more, twice, is warned of: its iterations are updates.
 
     >>> import torch
     >>> from clr import Triangular
@@ -121,18 +137,75 @@ class PolicyLR(LRScheduler):
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
-        self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
         unshare_lr(optimizer)
+        self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
+        self._scales = [{name: group[name] for name in _SCALES if name in group} for group in optimizer.param_groups]
+        self._updates, self._long_gaps = 0, 0
         super().__init__(optimizer)
+        self._watch()
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set the next update's rates (and momentum): call it after every `optimizer.step()`."""
+        self._hint()
+        super().step(epoch)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return each group's rate at the current iteration."""
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        joined = self.optimizer.param_groups[len(self.multipliers) :]
-        self.multipliers += tuple(self._joining_multiplier(group) for group in joined)
+        if joined := self.optimizer.param_groups[len(self.multipliers) :]:
+            unshare_lr(self.optimizer)
+            self.multipliers += tuple(self._joining_multiplier(group) for group in joined)
         return [rate * multiplier for multiplier in self.multipliers]
+
+    def _watch(self) -> None:
+        """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""
+        this = weakref.ref(self)
+
+        def before_update(*_: Any) -> None:
+            if not torch.compiler.is_compiling() and (scheduler := this()) is not None:
+                scheduler._before_update()
+
+        def after_load(*_: Any) -> None:
+            if (scheduler := this()) is not None:
+                scheduler._keep_scales()
+
+        self.optimizer.register_step_pre_hook(before_update)
+        self.optimizer.register_load_state_dict_post_hook(after_load)
+
+    def _before_update(self) -> None:
+        """Count the update, and give groups that have joined their rate; not where another has set the rates."""
+        groups = self.optimizer.param_groups
+        known = len(self.multipliers)
+        if (known == len(groups) and isinstance(groups[0]["lr"], Tensor)) or not self._rates_hold():
+            return  # to read a tensor at every update would make the device wait
+        self._updates += 1
+        if known < len(groups):
+            for group, rate in list(zip(groups, self.get_lr(), strict=True))[known:]:
+                set_lr(group, float(rate))
+
+    def _keep_scales(self) -> None:
+        """Put back what a loaded optimizer state has taken from the groups, and warn of it."""
+        for i, (group, scales) in enumerate(zip(self.optimizer.param_groups, self._scales, strict=False)):
+            if lost := {name: value for name, value in scales.items() if name not in group}:
+                group.update(lost)
+                kept = ", ".join(f"{name} = {value}" for name, value in lost.items())
+                warnings.warn(f"group {i} keeps {kept}, which the loaded optimizer state lacks", stacklevel=4)
+
+    def _hint(self) -> None:
+        """Warn, once, where a policy that counts updates is plainly stepped once an epoch."""
+        long_gap = isinstance(self.policy, Policy) and self._updates >= _LONG_GAP
+        self._long_gaps += long_gap
+        if long_gap and self._long_gaps == 2:
+            text = f"step() came once in {self._updates} updates. A policy of clr counts updates: call it after each"
+            warnings.warn(text, stacklevel=3)
+        self._updates = 0
+
+    def _rates_hold(self) -> bool:
+        """Return whether the groups still have the rates that this scheduler set."""
+        pairs = zip(self.optimizer.param_groups, self._last_lr, strict=False)
+        return all(float(group["lr"]) == float(rate) for group, rate in pairs)
 
     def _joining_multiplier(self, group: dict[str, Any]) -> float:
         if _is_scaled(group):
@@ -151,8 +224,7 @@ class PolicyLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
         last = [float(rate) for rate in self._last_lr]
-        pairs = zip(self.optimizer.param_groups, last, strict=False)
-        holds = self.last_epoch >= 0 and all(float(group["lr"]) == rate for group, rate in pairs)
+        holds = self.last_epoch >= 0 and self._rates_hold()
         multipliers = list(self.multipliers)
         return {"last_epoch": self.last_epoch, "_last_lr": last if holds else [], "multipliers": multipliers}
 

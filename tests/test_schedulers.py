@@ -1,7 +1,9 @@
 """PolicyLR on every optimizer of torch: the rates used, the groups, momentum, states, and what is refused."""
 
+import gc
 import io
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -173,9 +175,95 @@ def test_a_group_that_joins_changes_no_others_multiplier():
     assert still.get_last_lr() == [0.2, 0.2]
 
 
-def test_an_integer_tensor_for_a_rate_becomes_one_that_can_hold_it():
-    scheduler = PolicyLR(sgd(torch.tensor(1)), Fixed(0.25))
-    assert used(scheduler, 3) == [0.25] * 3
+def test_an_integer_tensor_for_a_rate_is_refused_before_anything_changes():
+    optimizer = sgd(torch.tensor(1))
+    with pytest.raises(TypeError, match=r"lr must be a float or a floating-point tensor, got tensor\(1\)"):
+        PolicyLR(optimizer, Fixed(0.25))
+    assert optimizer.param_groups[0].keys() == sgd().param_groups[0].keys()
+
+
+@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5)])
+def test_a_group_that_joins_has_its_rate_in_its_first_update(lr):
+    optimizer = sgd(lr)
+    scheduler = PolicyLR(optimizer, Fixed(0.25))
+    used(scheduler, 2)
+    joined = nn.Parameter(torch.ones(1))
+    joined.grad = torch.ones(1)
+    optimizer.add_param_group({"params": [joined], "lr_mult": 2})
+    optimizer.step()
+    assert joined.item() == 1 - 2 * 0.25
+    scheduler.step()
+    assert [float(rate) for rate in scheduler.get_last_lr()] == [0.25, 0.5]
+
+
+def test_a_group_that_joins_is_left_alone_while_another_sets_the_rates():
+    optimizer = sgd()
+    PolicyLR(optimizer, Fixed(0.25))
+    optimizer.add_param_group({"params": [weights()], "lr": 0.7})
+    optimizer.param_groups[0]["lr"] = 0.1  # as a range test does
+    optimizer.step()
+    assert optimizer.param_groups[1]["lr"] == 0.7
+
+
+def test_an_optimizer_state_without_multipliers_is_warned_of_and_takes_none():
+    optimizer = grouped({"lr_mult": 2}, {"lr_scale": 0.5})
+    scheduler = PolicyLR(optimizer, Fixed(0.2))
+    old = grouped({}, {}).state_dict()
+    with pytest.warns(UserWarning, match="lacks") as caught:
+        optimizer.load_state_dict(old)
+    assert [str(warning.message) for warning in caught] == [
+        "group 0 keeps lr_mult = 2, which the loaded optimizer state lacks",
+        "group 1 keeps lr_scale = 0.5, which the loaded optimizer state lacks",
+    ]
+    assert PolicyLR(optimizer, Fixed(0.2)).multipliers == scheduler.multipliers == (2, 0.5)
+
+
+# Stepped once an epoch.
+
+
+def stepped_once_in(updates, scheduler, epochs):
+    for _ in range(epochs):
+        for _ in range(updates):
+            scheduler.optimizer.step()
+        scheduler.step()
+
+
+def test_a_policy_that_is_stepped_once_an_epoch_is_warned_of_once():
+    scheduler = PolicyLR(sgd(), POLICY)
+    stepped_once_in(50, scheduler, 1)
+    stepped_once_in(1, scheduler, 10)
+    with pytest.warns(
+        UserWarning, match="step\\(\\) came once in 50 updates. A policy of clr counts updates"
+    ) as caught:
+        stepped_once_in(50, scheduler, 1)
+    assert caught[0].filename == __file__
+    stepped_once_in(50, scheduler, 3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "updates"), [(POLICY, 49), (lambda epoch: 0.1, 50)], ids=["49 updates", "a function of one's own"]
+)
+def test_other_ways_to_step_are_not_warned_of(policy, updates):
+    stepped_once_in(updates, PolicyLR(sgd(), policy), 4)
+
+
+def test_a_range_tests_updates_count_for_nothing():
+    optimizer = sgd()
+    scheduler = PolicyLR(optimizer, POLICY)
+    for k in range(400):
+        optimizer.param_groups[0]["lr"] = 1e-3 * 1.02**k
+        optimizer.step()
+        if k in (150, 300):
+            scheduler.step()
+
+
+def test_a_scheduler_that_is_gone_is_not_kept_by_its_optimizer():
+    optimizer = sgd()
+    gone = weakref.ref(PolicyLR(optimizer, POLICY))
+    gc.collect()
+    assert gone() is None
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
 
 
 def test_stepping_out_of_order_warns():

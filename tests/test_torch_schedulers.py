@@ -5,7 +5,15 @@ import pickle
 import pytest
 import torch
 from test_schedulers import POLICY, sgd, through_a_file, used, weights
-from torch.optim.lr_scheduler import ConstantLR, CyclicLR, ExponentialLR, LambdaLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    OneCycleLR,
+    SequentialLR,
+)
 from torch.torch_version import TorchVersion
 
 from clr.policies import Fixed, Ramp, Sinusoidal, Stages, Triangular, Triangular2
@@ -37,6 +45,15 @@ def test_a_policy_hands_over_to_a_scheduler_and_to_a_policy():
     rates = used(SequentialLR(optimizer, schedulers, milestones=[8, 10]), 13)
     assert rates[:10] == [POLICY(k) for k in range(8)] + [0.3] * 2
     assert rates[11:] == [rates[10] * 0.5, rates[10] * 0.25]
+
+
+def test_in_a_chain_the_policy_replaces_what_comes_before_and_is_where_the_next_starts():
+    optimizer = sgd()
+    chain = ChainedScheduler([ExponentialLR(optimizer, 0.5), PolicyLR(optimizer, POLICY)])
+    assert used(chain, 20) == [POLICY(k) for k in range(20)]
+    optimizer = sgd()
+    chain = ChainedScheduler([PolicyLR(optimizer, POLICY), ExponentialLR(optimizer, 0.5)])
+    assert used(chain, 20) == [POLICY(0)] + [POLICY(k) * 0.5 for k in range(1, 20)]
 
 
 @ignore_epoch

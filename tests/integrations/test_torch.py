@@ -86,12 +86,12 @@ def join(model, optimizer, scheduler):
     page.run("Plain torch", 2, optimizer=optimizer, scheduler=scheduler, head=model[2])
 
 
-def test_a_group_that_joins_has_its_rates_at_once_and_a_resume_keeps_them():
+def test_a_group_that_joins_has_its_rate_and_a_resume_keeps_it():
     whole, again = parts(), parts()
     train(*whole, 7)
     join(*whole)
-    assert [group["lr"] for group in whole[1].param_groups] == [POLICY(7), 10 * POLICY(7)]
     train(*whole, 6, start=7)
+    assert [group["lr"] for group in whole[1].param_groups] == [POLICY(13), 10 * POLICY(13)]
     states = [copy.deepcopy(part.state_dict()) for part in whole]
     train(*whole, 6, start=13)
     join(*again)
