@@ -53,7 +53,7 @@ def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", refe
     others = [arm for arm in frame["arm"].unique() if arm not in (cyclical, reference)]
     as_early = [first_reached(frame[frame["arm"] == arm], target, cycle).max(skipna=False) for arm in others]
     same = any(when <= some.max() for when in as_early)
-    return f"Same accuracy after {share}" + (", with or without cycles" if same else "")
+    return f"Same accuracy after {share}" + (", cycles or not" if same else "")
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
