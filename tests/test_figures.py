@@ -133,11 +133,15 @@ def test_headline_draws_cycle_ends_as_dots_and_the_rest_pale(axes):
     assert len(axes[1].get_lines()) == 3
 
 
+SAME = "Same accuracy after 40% of the updates with cycles"
+
+
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [
-        ({}, "Same accuracy after 40% of the updates, cycles or not"),
-        ({"line": (0.5, 0.7, 0.78)}, "Same accuracy after 40% of the updates"),
+        ({}, f"{SAME}, after 40% with a line to zero"),
+        ({"line": (0.5, 0.7, 0.78)}, f"{SAME}, after 60% with a line to zero"),
+        ({"line": (0.5, 0.7, 0.7495)}, SAME),
         ({"cycle_ends": (0.5, 0.6, 0.7495)}, "Same accuracy after 60% of the updates, in 1 of 3 runs"),
         ({"cycle_ends": (0.5, 0.6, 0.7)}, "No cycle end reaches the accuracy of the long schedule"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clr._stats import t_interval
-from clr.figures.base import MIN_RUNS
+from clr.figures.base import MIN_RUNS, look
 
 __all__ = ["controls", "cycle_ends", "cycles", "differences", "first_reached", "headline", "init", "paper"]
 
@@ -40,7 +40,7 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
 
 
 def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed") -> str:
-    """Return when the cycles' ends reach the reference's final mean accuracy, and whether other arms do as early."""
+    """Return when the cycles' ends reach the reference's final mean accuracy, and when the earliest other arm does."""
     target, runs = _finals(frame, reference).mean(), frame[frame["arm"] == cyclical]
     length = frame.loc[frame["arm"] == reference, "iteration"].max()
     reached = first_reached(runs, target, cycle)
@@ -50,10 +50,13 @@ def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", refe
     share = _range(100 * some / length, "% of the updates")
     if len(some) < len(reached):
         return f"Same accuracy after {share}, in {len(some)} of {len(reached)} runs"
-    others = [arm for arm in frame["arm"].unique() if arm not in (cyclical, reference)]
-    as_early = [first_reached(frame[frame["arm"] == arm], target, cycle).max(skipna=False) for arm in others]
-    same = any(when <= some.max() for when in as_early)
-    return f"Same accuracy after {share}" + (", cycles or not" if same else "")
+    others = {arm: first_reached(frame[frame["arm"] == arm], target, cycle) for arm in frame["arm"].unique()}
+    whole = {arm: when for arm, when in others.items() if arm not in (cyclical, reference) and when.notna().all()}
+    if not whole:
+        return f"Same accuracy after {share} with cycles"
+    arm = min(whole, key=lambda arm: whole[arm].mean())
+    words = look(arm)[2].replace("line", "a line")
+    return f"Same accuracy after {share} with cycles, after {_range(100 * whole[arm] / length, '%')} with {words}"
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
