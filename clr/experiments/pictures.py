@@ -150,19 +150,27 @@ def init(study: Study) -> Figure | None:
     return figure
 
 
+def tested_arm(study: Study, arm: str) -> str:
+    """Return the arm of a net's range test on images held out from training where it has finished, else `arm`."""
+    held_out = f"{arm}-held-out"
+    return held_out if held_out in set(study.runs("range-test")["arm"]) else arm
+
+
 def bounds(study: Study, arm: str) -> Bounds:
     """Return the bounds that the code proposes from a range test's curves."""
     curves = study.runs("range-test")
-    return suggest_bounds(curves[curves["arm"] == arm].rename(columns={"test_accuracy": "metric"}))
+    curves = curves[curves["arm"] == tested_arm(study, arm)]
+    return suggest_bounds(curves.rename(columns={"test_accuracy": "metric"}))
 
 
 @_needs("range-test")
 def range_test(study: Study, arm: str) -> Figure | None:
     """Draw the range test of a net, its proposed bounds, and those that others read by eye."""
-    found = bounds(study, arm)
+    found, tested = bounds(study, arm), tested_arm(study, arm)
     figure, ax = plt.subplots()
     reported = REPORTED_BOUNDS[arm][:3] if arm in REPORTED_BOUNDS else None
-    figures.draw_range_test(ax, found.curve, found, found.spacing, reported, "test accuracy")
+    images = "held-out images" if study.config("range-test", tested).hold_out_every else "test images"
+    figures.draw_range_test(ax, found.curve, found, found.spacing, reported, f"accuracy on {images}")
     return figure
 
 

@@ -81,6 +81,15 @@ def test_a_picture_of_the_headline_is_drawn_from_the_runs_there(headline, name):
     assert pictures.PICTURES[name](headline).axes
 
 
+def test_a_range_test_is_drawn_from_held_out_images_once_there_is_one(headline):
+    curve = {100 * k: 0.1 + 0.4 * (k > 2) - 0.2 * (k > 6) for k in range(1, 9)}
+    labels = []
+    for arm in ("quick-unit", "quick-unit-held-out"):
+        save("range-test", arm, 0, curve)
+        labels.append(pictures.range_test(Study(), "quick-unit").axes[0].get_ylabel())
+    assert labels == ["accuracy on test images", "accuracy on held-out images"]
+
+
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_a_picture_whose_runs_have_not_finished_says_how_to_train_them(name, capsys):
     assert pictures.PICTURES[name](Study("quick")) is None
