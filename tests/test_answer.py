@@ -49,14 +49,30 @@ def test_fewer_than_three_seeds_are_preliminary(save):
     assert "shows no clear difference from the cycles: +2.0 points (n = 1)." in answer()
 
 
+def test_steps_at_the_cycles_mean_rate_are_told_of_once_they_have_run(save):
+    save_headline(save, 0.76, 0.78)
+    for seed in range(3):
+        save("headline-controls", "fixed-32k", seed, {32_000: 0.77})
+    assert "So do steps at the cycles' mean rate: +1.0 points (95% CI +1.0 to +1.0, n = 3)." in answer()
+
+
 def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
-    assert "reaches the accuracy of Caffe's 70,000-update schedule after 32,000 updates (3 of 3 seeds)." in text
+    assert (
+        "reaches the accuracy of Caffe's long schedule (70,000 updates from a low rate, 0.001, not tuned for this net) "
+        "after 32,000 updates (3 of 3 seeds)." in text
+    )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
         "Stopped at a cycle end from 12,000 to 24,000, the cycles are within a point of the line: +0.0 points (95% CI "
         in text
     )
-    assert text.endswith("Data: CIFAR-10.")
-    assert set(module.LINE_FINISHES) == set(module.CYCLE_ENDS) == {"above", "below", "equal", "open"}
+    assert text.endswith("Of all 8 ends, 0 are clearly above the line and 1 clearly below. Data: CIFAR-10.")
+    assert "mean rate" not in text
+    assert (
+        set(module.LINE_FINISHES)
+        == set(module.STEPS_FINISH)
+        == set(module.CYCLE_ENDS)
+        == {"above", "below", "equal", "open"}
+    )

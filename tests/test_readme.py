@@ -66,17 +66,26 @@ def test_findings_and_the_picture_are_read_in_words(save):
         save("headline", "fixed", seed, {70_000: 0.75 + seed / 1000})
         save("headline", "triangular", seed, {4000: 0.6, 32_000: 0.77 + seed / 900})
     picture = sentences.headline_picture()
-    assert picture.startswith("![Same accuracy after 46% of the updates. Test accuracy against updates. Ends: ")
+    assert picture.startswith(
+        "![Same accuracy after 46% of the updates with cycles. Test accuracy against updates. Ends: "
+    )
     assert "steps, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
     assert "95% CI over seeds (n = 3)" in picture
     assert "fewer updates? **Yes" in sentences.findings_list()
 
 
-def test_at_scale_is_the_beginning_of_the_finding():
+def test_at_scale_is_the_finding_by_half_and_by_the_end():
     from tools import algoperf
 
-    assert algoperf.sentence(algoperf.read_summary()).startswith(sentences.at_scale())
-    assert sentences.at_scale().count(" pairs.") == 2
+    half, end = sentences.at_scale().split(" By the end")
+    whole = algoperf.sentence(algoperf.read_summary())
+    assert whole.startswith(half) and f"By the end{end}" in whole
+
+
+def test_the_printed_bounds_are_the_notebooks():
+    text = sentences.printed_bounds()
+    assert text.startswith("```text\nTrain with a peak rate of ") and "  one-cycle " in text
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_regret_is_said_with_what_is_missed():
@@ -86,10 +95,10 @@ def test_regret_is_said_with_what_is_missed():
     best = min(mean(row["mean"] for row in rows if row["finder"] == peer) for peer in peers)
     worst = max(ours, key=lambda row: row["worst"])
     said = sentences.regret()
-    assert f"loses {mean(row['mean'] for row in ours):.1f}% of the best rate's gain" in said
+    assert f"loses {mean(row['mean'] for row in ours):.1f}% of what the best rate gains" in said
     assert f"loses {best:.1f}%. It takes 100 updates" in said
     assert f"Its worst with 700 is {worst['worst']:.0f}%, on *{worst['worst task']}*" in said
-    assert said.endswith(f"the aim of 15% is {'missed' if worst['worst'] > 15 else 'met'}.")
+    assert said.endswith(f"our aim, 15%, is {'missed' if worst['worst'] > 15 else 'met'}.")
     assert f"{worst['worst']:.0f}%" in sentences.regret_picture()
 
 
@@ -99,7 +108,7 @@ def test_regret_says_missed_or_met_as_it_is(tmp_path, monkeypatch):
         row["worst"] = min(row["worst"], 12.0)
     monkeypatch.setattr(sentences, "REGRET", tmp_path / "regret.json")
     sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
-    assert sentences.regret().endswith("the aim of 15% is met.")
+    assert sentences.regret().endswith("our aim, 15%, is met.")
     found["against the best schedule"]["one-cycle"]["low"] = -0.2
     sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
     assert "no clear difference" in sentences.regret_schedules()

@@ -272,9 +272,9 @@ def sentence(summary: pd.DataFrame) -> str:
 def draw(ax: Axes, summary: pd.DataFrame) -> Axes:
     """Draw per workload how far two cycles are ahead by half of the budget (circle) and by its end (diamond).
 
-    A marker is hollow where the 95% interval over studies includes zero, or fewer than three pairs are decided. Colour
-    says who is ahead, and so does the side. The axis is linear between -0.3% and 0.3%, logarithmic beyond. The title
-    is the finding of `sentence`.
+    A marker is hollow where the 95% interval over studies includes zero, or fewer than three pairs are decided. The
+    side says who is ahead. The axis is linear between -0.3% and 0.3%, logarithmic beyond. The title is the finding of
+    `sentence`.
     """
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be matplotlib axes, got {ax!r}")
@@ -297,12 +297,11 @@ def draw(ax: Axes, summary: pd.DataFrame) -> Axes:
 def _draw_row(ax: Axes, y: int, half: pd.Series, end: pd.Series) -> None:
     palette = sns.color_palette("colorblind")
     ax.plot([half["gain"], end["gain"]], [y, y], color="0.85", linewidth=3, zorder=1)
-    for row, marker, name in ((half, "o", "half"), (end, "D", "the end")):
+    for row, marker, name, colour in ((half, "o", "half", palette[1]), (end, "D", "the end", palette[4])):
         if row["n"] == 0:
             side, align = (0.12, "left") if name == "half" else (-0.12, "right")
             ax.text(side, y, f"both at target by {name}", ha=align, va="center", fontsize=9.5, color="0.35")
             continue
-        colour = palette[1] if row["gain"] > 0 else palette[4]
         face = colour if row["low"] > 0 or row["high"] < 0 else "white"
         ax.plot(row["gain"], y, marker, color=colour, markerfacecolor=face, markersize=8, mew=2, zorder=3)
 
@@ -312,7 +311,10 @@ def _label(ax: Axes, half: float, end: float) -> None:
     ticks = {-10: "-10%", -1: "-1%", 0: "0", 1: "+1%", 10: "+10%"}
     ax.set_xscale("symlog", linthresh=0.3)
     ax.set_xticks(list(ticks), list(ticks.values()))
-    ax.set(xlim=(-100, 100), xlabel="lead of two cycles, % of the target value\nhollow: 95% CI includes 0, or n < 3")
+    ax.set(
+        xlim=(-100, 100),
+        xlabel="lead of two cycles, % of the target value, log scale\nhollow: 95% CI includes 0, or n < 3",
+    )
     ax.grid(False, axis="y")
     ax.axvline(0, color="0.2", linewidth=1)
     ax.text(-0.12, -1.6, "← one cycle ahead", ha="right", va="center", weight="bold")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from clr import results
 from clr.experiments import EXPERIMENTS, findings
+from clr.figures import claims
 
 __all__ = ["answer"]
 
@@ -20,9 +21,15 @@ LINE_FINISHES = {
     "equal": "finishes within one point of the cycles: {effect}",
     "open": "shows no clear difference from the cycles: {effect}",
 }
+STEPS_FINISH = {
+    "above": "So do steps at the cycles' mean rate: {effect}.",
+    "below": "Steps at the cycles' mean rate finish below them: {effect}.",
+    "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
+    "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
+}
 CYCLE_ENDS = {
-    "above": "If training stops early, cycles help: at their ends from 12,000 to 24,000 they lead the unfinished line "
-    "by {effect} on average.",
+    "above": "If training stops early, cycles help a little: at their ends from 12,000 to 24,000 they lead the "
+    "unfinished line by {effect} on average.",
     "below": "Stopped at a cycle end from 12,000 to 24,000, the cycles are below the unfinished line: {effect}.",
     "equal": "Stopped at a cycle end from 12,000 to 24,000, the cycles are within a point of the line: {effect}.",
     "open": "Stopped at a cycle end from 12,000 to 24,000, cycles and line show no clear difference: {effect}.",
@@ -48,15 +55,28 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
     sentences = [
         f"Preliminary (n = {n})." if n < results.MIN_RUNS else "",
         f"**Fewer updates: {FEWER[share]}. Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.**",
-        f"Cycling between {POLICY.base_lr} and {POLICY.max_lr} reaches the accuracy of Caffe's "
-        f"{ARMS['fixed'].iterations:,}-update schedule {cycles_reach}.",
+        f"Cycling between {POLICY.base_lr} and {POLICY.max_lr} reaches the accuracy of Caffe's long schedule "
+        f"({ARMS['fixed'].iterations:,} updates from a low rate, {ARMS['fixed'].policy(0)}, not tuned for this net) "
+        f"{cycles_reach}.",
         f"A straight line from {POLICY.max_lr} to zero over 32,000 updates passes it {line_reaches}, and "
         f"{LINE_FINISHES[line['verdict']].format(effect=_effect(line))}.",
     ]
+    if "headline-high" in found.index:
+        steps = found.loc["headline-high"]
+        sentences.append(STEPS_FINISH[steps["verdict"]].format(effect=_effect(steps)))
     if "c-quick-line" in found.index:
         ends = found.loc["c-quick-line"]
-        sentences.append(CYCLE_ENDS[ends["verdict"]].format(effect=_effect(ends)))
+        sentences += [CYCLE_ENDS[ends["verdict"]].format(effect=_effect(ends)), _at_each_end(dataset)]
     return " ".join(filter(None, [*sentences, f"Data: {DATA[dataset]}."]))
+
+
+def _at_each_end(dataset: str) -> str:
+    """Return at how many of all cycle ends the cycles are clearly above the line, and at how many below."""
+    runs = pd.concat([_runs(dataset, "headline", "triangular"), _runs(dataset, "headline-controls", "linear-32k")])
+    rows = claims.pairs(runs, "triangular", "linear-32k")
+    rows = rows[rows.index % POLICY.cycle_length == 0]
+    above, below = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
+    return f"Of all {len(rows)} ends, {above} are clearly above the line and {below} clearly below."
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from clr.figures.base import look
 from tools import algoperf
 
 __all__ = [
-    "at_scale", "differences_picture", "findings_list", "headline_picture", "regret", "regret_claim", "regret_picture",
-    "regret_schedules",
+    "at_scale", "differences_picture", "findings_list", "headline_picture", "paper", "printed_bounds", "regret",
+    "regret_claim", "regret_picture", "regret_schedules",
 ]  # fmt: skip
 
 REGRET = Path(__file__).parents[1] / "benchmarks" / "results" / "range_test_regret" / "regret.json"
 AIM = 15  # percent: the highest regret that the benchmark aims at
-SHOWN = ("headline", "headline-line", "c-quick-line", "a-full")  # keys of `clr.experiments.questions`
+SHOWN = ("headline", "a-quick", "a-full")  # of `clr.experiments.questions`; the answer has others
 
 
 def headline_picture() -> str:
@@ -37,8 +38,8 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        "*Dots: the ends of cycles, where one would stop, and of each run. Whiskers: 95% CI over seeds "
-        f"({n}). Below: the rates.*"
+        "*Dots: the ends of cycles and of runs. Pale: an unfinished cycle. Dashed: the long schedule's final accuracy. "
+        f"Whiskers: 95% CI over seeds ({n}). Below: the rates.*"
     )
 
 
@@ -71,9 +72,14 @@ def findings_list() -> str:
 
 
 def at_scale() -> str:
-    """Return the first sentences of what AlgoPerf's logs say: one cycle against two, by half and by the end."""
+    """Return what AlgoPerf's logs say of one cycle against two, by half of the budget and by its end."""
     whole = algoperf.sentence(algoperf.read_summary())
-    return " ".join(re.split(r"(?<=\.) (?=[A-Z])", whole)[:4])
+    return " ".join(re.split(r"(?<=\.) (?=[A-Z])", whole)[:4:2])
+
+
+def paper() -> str:
+    """Return how far the paper's net ends below the paper's Table 1."""
+    return re.split(r"(?<=\.) (?=[A-Z])", sentences.paper(Study()))[0]
 
 
 def _regrets() -> tuple[dict[str, Any], pd.DataFrame]:
@@ -116,13 +122,22 @@ def regret() -> str:
     worst = rows[rows["finder"] == "clr, five curves"].sort_values("worst").iloc[-1]
     missed = "missed" if worst["worst"] > AIM else "met"
     return (
-        f"Training at the proposed rate loses {ours['mean']:.1f}% of the best rate's gain on average "
+        f"Training at the proposed rate loses {ours['mean']:.1f}% of what the best rate gains, on average "
         f"({len(found['tasks'])} tasks, five schedules). "
         f"The best other finder at its default, {name}, loses {other['mean']:.1f}%. "
         f"It takes 100 updates and clr 700; with 100, clr loses {cheap['mean']:.1f}%. "
         f"Its worst with 700 is {worst['worst']:.0f}%, on *{worst['worst task']}* "
-        f"(standard error {found['standard error'][worst['worst task']]:.0f} points): the aim of {AIM}% is {missed}."
+        f"(standard error {found['standard error'][worst['worst task']]:.0f} points): our aim, {AIM}%, is {missed}."
     )
+
+
+def printed_bounds() -> str:
+    """Return what `print(bounds)` printed in the RangeTest notebook, broken into lines."""
+    cells = json.loads((REGRET.parents[3] / "notebooks" / "RangeTest.ipynb").read_text(encoding="utf-8"))["cells"]
+    cell = next(cell for cell in cells if "clr.find_bounds(" in "".join(cell["source"]) and cell["cell_type"] == "code")
+    text = "".join(next(out["text"] for out in cell["outputs"] if out["output_type"] == "stream"))
+    verdict, table = text.split("\n\n", 1)
+    return "\n".join(["```text", *textwrap.wrap(verdict, 110), "", table.rstrip(), "```"])
 
 
 def regret_schedules() -> str:
