@@ -78,7 +78,8 @@ def test_families_differ_in_greyscale_or_in_dashes():
             assert dashes != others or abs(np.dot(weights, first) - np.dot(weights, second)) > 0.15
 
 
-@pytest.mark.parametrize("arm", [arm for name in ("headline", "headline-controls", "controls", "paper-table-1")
+@pytest.mark.parametrize("arm", [arm for name in ("headline", "headline-controls", "controls", "paper-table-1",
+                                                           "resnet")
                                  for arm in EXPERIMENTS[name].arms])  # fmt: skip
 def test_every_arm_of_the_main_experiments_has_a_name_in_words(arm):
     assert base.look(arm)[2] != arm

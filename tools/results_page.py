@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from clr import paths
 from clr.experiments import EXPERIMENTS, tables
+from clr.experiments.findings import unanswered
 from clr.experiments.study import Study
 from tools import readme
 
@@ -51,18 +52,27 @@ How they were read: [results/algoperf](../results/algoperf/README.md).
 def page() -> str:
     """Return the page."""
     sections: dict[str, Callable[[], str]] = {
-        "Findings": lambda: readme.findings("../results"),
+        "Findings": _findings,
         "Fewer updates?": _headline,
         "The range tests": readme.range_tests,
         "The paper's Table 1": readme.paper_table_1,
         "Controls on the paper's net": readme.controls,
         "The prototxt's multipliers": lambda: _table("mults"),
         "Initial weights and pixels": lambda: _table("init"),
+        "A residual net, at rates that a range test proposed": lambda: _table("resnet"),
         "One cycle or two, at scale": lambda: AT_SCALE.format(at_scale=readme.at_scale()),
         "Not run yet": _missing,
     }
-    parts = [TOP, *(f"## {title}\n\n{make().strip()}" for title, make in sections.items())]
+    made = {title: make().strip() for title, make in sections.items()}
+    parts = [TOP, *(f"## {title}\n\n{text}" for title, text in made.items() if text)]
     return "\n\n".join(parts) + "\n"
+
+
+def _findings() -> str:
+    """Return the table of findings, and below it the questions that have no runs yet."""
+    asked = [f"- {question.text} {question.what[:1].upper()}{question.what[1:]}." for question in unanswered()]
+    waiting = ["Asked, and without a pair of runs so far (n = 0):", "\n".join(asked)] if asked else []
+    return "\n\n".join([readme.findings("../results"), *waiting])
 
 
 def _headline() -> str:
@@ -75,8 +85,10 @@ def _headline() -> str:
 
 
 def _table(name: str) -> str:
-    table = tables.experiment_table(name).to_markdown(index=False, disable_numparse=True)
-    return f"{EXPERIMENTS[name].question}\n\n{table}"
+    """Return an experiment's question and table; nothing before it has runs."""
+    table = tables.experiment_table(name)
+    text = f"{EXPERIMENTS[name].question}\n\n{table.to_markdown(index=False, disable_numparse=True)}"
+    return "" if table.empty else text
 
 
 def _missing() -> str:

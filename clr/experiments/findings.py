@@ -6,6 +6,7 @@ net, and is marked "pooled". Equality within a margin is two one-sided t tests a
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from clr.experiments.catalogue import EXPERIMENTS
 from clr.experiments.questions import QUESTIONS, Question, Reading
 from clr.experiments.tables import format_interval
 
-__all__ = ["COLUMNS", "findings", "findings_table", "pooled_spread"]
+__all__ = ["COLUMNS", "findings", "findings_table", "pooled_spread", "unanswered"]
 
 COLUMNS = [
     "key", "question", "verdict", "answer", "what", "value", "low", "high", "low90", "high90", "n", "interval", "unit",
@@ -46,6 +47,12 @@ def findings(results_dir: Path | None = None) -> pd.DataFrame:
         for dataset, pairs in _differences(question, frame).groupby(level="dataset")
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def unanswered(results_dir: Path | None = None) -> list[Question]:
+    """Return the questions that no data set has a pair of runs for, n = 0, in the order of `QUESTIONS`."""
+    frame = results.read(results_dir)
+    return [question for question in QUESTIONS if _differences(question, frame).empty]
 
 
 def findings_table(results_dir: Path | None = None) -> pd.DataFrame:
@@ -131,9 +138,19 @@ def _rows(reading: Reading, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(reading: Reading, frame: pd.DataFrame) -> pd.Series:
+    """Return the accuracy by (dataset, seed), of the runs that have all rows."""
+    if reading.best_of:
+        arms = {arm: _read(replace(reading, arm=arm, best_of=()), frame) for arm in reading.best_of}
+        return _best(pd.DataFrame(arms).dropna())
     rows = _rows(reading, frame)
     by_run = rows[rows["iteration"].isin(reading.at)].groupby(["dataset", "seed"])["test_accuracy"]
     return by_run.mean()[by_run.size() == len(reading.at)].astype(float)
+
+
+def _best(arms: pd.DataFrame) -> pd.Series:
+    """Return the column with the highest mean, data set by data set."""
+    best = [runs[runs.mean().idxmax()] for _, runs in arms.groupby(level="dataset")]
+    return pd.concat(best) if best else arms.iloc[:, 0]
 
 
 def _updates_earlier(question: Question, frame: pd.DataFrame) -> pd.Series:

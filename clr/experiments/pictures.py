@@ -17,7 +17,8 @@ from clr.experiments.study import Study
 from clr.range_test import Bounds, suggest_bounds
 
 __all__ = ["PICTURES", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences", "headline",
-           "init", "multipliers", "paper", "range_test"]  # fmt: skip
+           "init", "multipliers", "paper", "proposed_bounds", "proposed_rates", "range_test",
+           "table_4"]  # fmt: skip
 
 Draw = Callable[..., Figure | None]
 
@@ -174,6 +175,37 @@ def range_test(study: Study, arm: str) -> Figure | None:
     return figure
 
 
+@_needs("resnet", "triangular-drops")
+def table_4(study: Study) -> Figure | None:
+    """Draw our accuracies of the paper's Table 4, in small, beside the paper's."""
+    arms = tables.arms_table(study.name, study.root)
+    figure, ax = plt.subplots()
+    figures.draw_paper(ax, arms[arms["experiment"] == "resnet"])
+    return figure
+
+
+PROPOSED = ("constant", "triangular", "linear", "one-cycle", "cosine")
+
+
+def proposed_bounds(study: Study) -> Bounds | None:
+    """Return the range test of the residual net, made before its runs and kept beside them; None where it is not."""
+    path = study.root / study.name / "resnet" / "bounds.json"
+    return Bounds.from_json(path) if path.exists() else None
+
+
+def proposed_rates(study: Study) -> Figure | None:
+    """Draw the residual net's range test, the schedules it proposes, and what each reached; runs may be missing."""
+    found, runs = proposed_bounds(study), study.runs("resnet")
+    if found is None:
+        print(f"Not finished at scale {study.scale}: `python -m clr run resnet` and `python -m tools.resnet_bounds`")
+        return None
+    configs = {arm: study.config("resnet", arm) for arm in PROPOSED}
+    figure, axes = plt.subplots(4, 1, height_ratios=(3.2, 2, 2, 3.6), figsize=(9.5, 12), layout="constrained")
+    policies = {arm: config.policy for arm, config in configs.items()}
+    figures.draw_story(axes, found, policies, configs["linear"].iterations, runs[runs["arm"].isin(PROPOSED)])
+    return figure
+
+
 PICTURES: dict[str, Callable[[Study], Figure | None]] = {
     "headline": headline,
     "cycle-ends": cycle_ends,
@@ -184,6 +216,8 @@ PICTURES: dict[str, Callable[[Study], Figure | None]] = {
     "paper-table-1": paper,
     "mults": multipliers,
     "init": init,
+    "paper-table-4": table_4,
+    "proposed-rates": proposed_rates,
     "range-test-quick-unit": lambda study: range_test(study, "quick-unit"),
     "range-test-full-caffe": lambda study: range_test(study, "full-caffe"),
 }

@@ -11,11 +11,17 @@ __all__ = ["QUESTIONS", "Question", "Reading"]
 
 @dataclass(frozen=True)
 class Reading:
-    """Where an arm is read.  at: after how many updates; of several the mean accuracy counts."""
+    """Where an arm is read.
+
+    at: after how many updates; of several the mean accuracy counts.
+    best_of: arms of which the best is read: the one whose mean is highest over the seeds that all of them have. That is
+        chosen after the fact, and so flatters the best. `arm` is then what the pages call it.
+    """
 
     experiment: str
     arm: str
     at: tuple[int, ...]
+    best_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ def _controls(arm: str, *at: int) -> Reading:
 
 def _paper(arm: str, *at: int) -> Reading:
     return Reading("paper-table-1", arm, at)
+
+
+def _resnet(arm: str, at: int = 8000) -> Reading:
+    return Reading("resnet", arm, (at,))
 
 
 FULL_ENDS = (4000, 8000, 12_000, 16_000)  # ends of cycles, at which training may stop
@@ -107,6 +117,48 @@ def _earlier(key: str, what: str, first: Reading, second: Reading) -> tuple[Ques
     )  # fmt: skip
 
 
+# On the residual net: the paper's Table 4 in small, and rates that the range test chose.
+_G = "On a residual net, do cycles with drops beat fixed rates with drops?"
+_H = "On a residual net, do cycles finish above plain schedules?"
+_H_ENDS = "On a residual net, do cycles give a better net at a cycle's end?"
+_I = "Was the rate that the range test chose good?"
+_FINISH = {"above": "Yes, cycles finish higher", "equal": _EQUAL, "below": "No, cycles finish lower"}
+_FIXED_RATES = ("fixed-0.1", "fixed-0.2", "fixed-0.3")
+_RIVALS = {"linear": "line", "one-cycle": "one cycle", "cosine": "cosine"}
+
+_RESNET = (
+    Question(
+        "g", _G, "cycles − best of three fixed rates, all with drops, at 8,000, residual net",
+        _resnet("triangular-drops"), Reading("resnet", "best of fixed", (8000,), _FIXED_RATES),
+        {"above": "Yes, cycles finish higher", "equal": "No, equal within one point", "below": "No, fixed is higher"},
+    ),
+    *(
+        Question(
+            f"h-{arm}", _H, f"cycles − {words} at 8,000, residual net",
+            _resnet("triangular"), _resnet(arm), _FINISH,
+        )
+        for arm, words in _RIVALS.items()
+    ),
+    *(
+        Question(
+            f"h-{arm}-end", _H_ENDS, f"cycles − {words} at 4,000, a cycle's end, residual net",
+            _resnet("triangular", 4000), _resnet(arm, 4000), _C_ANSWERS,
+        )
+        for arm, words in ({"constant": "constant rate"} | _RIVALS).items()
+    ),
+    Question(
+        "i-third", _I, "line from the proposed rate − from a third of it, at 8,000, residual net",
+        _resnet("linear"), _resnet("linear-third"),
+        {"above": "Yes, better than a third", "equal": _EQUAL, "below": "No, a third is better"},
+    ),
+    Question(
+        "i-triple", _I, "line from the proposed rate − from three times it, at 8,000, residual net",
+        _resnet("linear"), _resnet("linear-triple"),
+        {"above": "Yes, better than three times", "equal": _EQUAL, "below": "No, three times is better"},
+    ),
+)  # fmt: skip
+
+
 QUESTIONS = (
     *_HEADLINE,
     Question(
@@ -159,4 +211,5 @@ QUESTIONS = (
         "f-long", _F, "eight epochs − four epochs, at 24,000, quick net",
         Reading("step-size", "step-4000", (24_000,)), _headline("triangular", 24_000), _F_ANSWERS, asks_equality=True,
     ),
+    *_RESNET,
 )  # fmt: skip

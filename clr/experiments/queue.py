@@ -21,6 +21,8 @@ QUEUE = (
     Row("headline-controls", ("triangular-32k-drops",), 5),
     Row("controls", ("fixed-25k-high",), 5),
     Row("controls", ("fixed-25k", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular-25k"), 5),
+    Row("resnet", ("fixed-*", "triangular-drops", "constant", "triangular", "linear", "one-cycle", "cosine"), 3),
+    Row("resnet", ("linear-third", "linear-triple"), 1),
     Row("paper-table-1", ("triangular2",), 5),
     Row("paper-table-1", ("fixed", "decay", "exp_range-*"), 3),
     Row("mults", ("*",), 1),

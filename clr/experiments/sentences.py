@@ -10,13 +10,15 @@ from functools import wraps
 import pandas as pd
 
 from clr import results
-from clr.experiments import pictures
+from clr.experiments import findings, pictures
+from clr.experiments.questions import QUESTIONS
 from clr.experiments.study import Study
+from clr.experiments.tables import format_interval
 from clr.figures import claims
-from clr.figures.base import MIN_RUNS
+from clr.figures.base import MIN_RUNS, look
 
 __all__ = ["conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
-           "range_test", "two_meanings", "without_cycles"]  # fmt: skip
+           "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
 
 Sentence = Callable[..., str]
 WORDS = {
@@ -193,6 +195,42 @@ def range_test(study: Study, arm: str) -> str:
     if arm not in set(runs["arm"]):
         return "No finding yet: `python -m clr run range-test` trains what is missing."
     return pictures.bounds(study, arm).verdict
+
+
+@_full_only("resnet")
+def residual(study: Study) -> str:
+    """Return what the runs of the residual net answer, as a list: one line per question, also where n = 0."""
+    asked = [question for question in QUESTIONS if question.first.experiment == "resnet"]
+    found = findings.findings(study.root)
+    rows = {row.key: row for row in found[found["dataset"] == study.name].itertuples()}
+    return "\n".join(
+        f"- {question.text} **{rows[question.key].answer}.** {_capital(question.what)[:-1]}: "
+        f"{findings.format_effect(rows[question.key])}."
+        if question.key in rows
+        else f"- {question.text} {_capital(question.what)[:-1]}: n = 0."
+        for question in asked
+    )
+
+
+@_full_only("resnet")
+def proposed_bounds(study: Study) -> str:
+    """Return the verdict of the range test on the residual net."""
+    found = pictures.proposed_bounds(study)
+    return found.verdict if found else "No finding yet: `python -m tools.resnet_bounds` makes the range test."
+
+
+@_full_only("resnet")
+def proposed_rates(study: Study) -> str:
+    """Return where each schedule that the residual net's range test proposes ended."""
+    runs = study.runs("resnet")
+    ends = results.summarise(runs[runs["arm"].isin(pictures.PROPOSED)], study.config("resnet", "linear").iterations)
+    if ends.empty:
+        return "No finding yet: `python -m clr run resnet` trains what is missing."
+    reached = [
+        f"{look(row.arm)[2]} {format_interval(100 * row.accuracy, 100 * row.low, 100 * row.high, row.n, unit='%')}"
+        for row in ends.sort_values("accuracy", ascending=False).itertuples()
+    ]
+    return f"After {ends['iterations'].max():,} updates at the proposed rates: {', '.join(reached)}."
 
 
 def conclusions(study: Study) -> str:

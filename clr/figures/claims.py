@@ -11,7 +11,8 @@ import pandas as pd
 from clr._stats import t_interval
 from clr.figures.base import MIN_RUNS, look
 
-__all__ = ["controls", "cycle_ends", "cycles", "differences", "first_reached", "headline", "init", "paper"]
+__all__ = ["controls", "cycle_ends", "cycles", "differences", "first_reached", "headline", "init", "paper",
+           "proposed"]  # fmt: skip
 
 
 def _finals(frame: pd.DataFrame, arm: str) -> pd.Series:
@@ -129,3 +130,13 @@ def init(frame: pd.DataFrame) -> str:
     }
     words = f"Initial weights differ by {gaps['caffe']:.1f} points on 0–255 pixels, by {gaps['unit']:.1f} on 0–1"
     return f"{words} (n = {last.size().min()})"
+
+
+def proposed(frame: pd.DataFrame) -> str:
+    """Return what the arms of a frame reached at their ends: the lowest and the highest mean, and n."""
+    ends = {str(arm): _finals(frame, str(arm)) for arm in frame["arm"].unique()}
+    if not ends:
+        return "What each reaches: nothing has finished yet"
+    n = _range([len(finals) for finals in ends.values()])
+    reached = _range([100 * finals.mean() for finals in ends.values()], "%", 1)
+    return f"Trained with them, the net reaches {reached} (n = {n})"

@@ -115,8 +115,9 @@ def test_every_question_reads_arms_of_the_catalogue_where_they_are_evaluated():
     assert len({question.key for question in QUESTIONS}) == len(QUESTIONS)
     for question in QUESTIONS:
         for reading in (question.first, question.second):
-            config = EXPERIMENTS[reading.experiment].arms[reading.arm]
-            assert all(k <= config.iterations and k % config.evaluate_every == 0 for k in reading.at)
+            for arm in reading.best_of or (reading.arm,):
+                config = EXPERIMENTS[reading.experiment].arms[arm]
+                assert all(k <= config.iterations and k % config.evaluate_every == 0 for k in reading.at)
         assert set(question.answers) <= {"above", "below", "equal"}
         assert all(len(answer.split()) <= 5 for answer in question.answers.values())
 

@@ -1,0 +1,97 @@
+"""The range test shown whole: the curves of one call, the schedules that it proposes, and what each of them reached."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from clr import _checks
+from clr.figures.base import (
+    check_axes,
+    check_runs,
+    claim,
+    label_ends,
+    line_style,
+    look,
+    mean_rows,
+    percent_axis,
+    updates_axis,
+    whiskers,
+)
+from clr.figures.claims import proposed
+from clr.figures.range_tests import draw_range_test
+
+__all__ = ["draw_story"]
+
+
+def draw_story(
+    axes: Sequence[Axes], bounds: Any, policies: Mapping[str, Callable[[Any], Any]], updates: int, frame: pd.DataFrame
+) -> Sequence[Axes]:
+    """Draw from top to bottom a range test, the rates of the schedules it proposes, and how they trained.
+
+    Args:
+        axes: four, for the test's held-out accuracy, its training loss, the rates and the test accuracy.
+        bounds: a `clr.Bounds` with the curves of the test.
+        policies: by arm.
+        updates: of every run.
+        frame: the runs of these arms, as `clr.results.read` returns them; arms may be missing, and it may be empty.
+    """
+    if len(axes) != 4:
+        raise ValueError(f"axes must be four, for test, losses, rates and accuracies, got {len(axes)}")
+    test, losses, rates, reached = map(check_axes, axes)
+    draw_range_test(test, bounds.curve, bounds, bounds.spacing, metric="held-out accuracy")
+    claim(test, f"1. The range test ({len(bounds.tests)} curves): learning starts, learning fails")
+    _draw_losses(losses, bounds, policies)
+    losses.set_xlim(test.get_xlim())
+    _draw_rates(rates, policies, updates)
+    _draw_reached(reached, check_runs(reached, frame, ("seed",)), updates)
+    return axes
+
+
+def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Draw the training loss of every curve, smoothed over five updates, and the peak rates that are read off it."""
+    for test in bounds.tests:
+        rows = test.frame.dropna(subset="lr")
+        rate = np.interp(np.arange(1, len(test.losses) + 1), rows["iteration"], np.log(rows["lr"]))
+        loss = pd.Series(test.losses).rolling(5, center=True, min_periods=1).mean()
+        ax.plot(np.exp(rate), loss, color="0.55", linewidth=1)
+    for i, peak in enumerate(sorted({bounds.peak_lr(arm) for arm in policies})):
+        names = [look(arm)[2] for arm in policies if bounds.peak_lr(arm) == peak]
+        ax.axvline(peak, color="0.15", linewidth=1.4, linestyle=(0, (1, 1.5)))
+        text = f"{names[0] if len(names) == 1 else 'others'}: {peak:.2g} "
+        ax.text(peak, 0.86 - 0.14 * i, text, transform=ax.get_xaxis_transform(), ha="right", weight="bold")
+    ax.set(
+        xlabel="learning rate", ylabel="training loss", xscale="log" if bounds.spacing == "exponential" else "linear"
+    )
+    claim(ax, "2. The training losses name the rates to train with")
+
+
+def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates: int) -> None:
+    k = np.arange(_checks.positive_int("updates", updates))
+    for arm, policy in policies.items():
+        ax.plot(k, policy(k), **line_style(arm))
+    ax.set(ylabel="learning rate", xlim=(0, updates), ylim=(0, None))
+    updates_axis(ax, "")
+    claim(ax, "3. The schedules with these peak rates")
+
+
+def _draw_reached(ax: Axes, frame: pd.DataFrame, updates: int) -> None:
+    labels = []
+    for arm, runs in frame.groupby("arm"):
+        rows, (colour, _, words) = mean_rows(runs), look(str(arm))
+        ax.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
+        whiskers(ax, rows.iloc[[-1]], color=colour)
+        end = rows["accuracy"].iloc[-1]
+        labels.append((rows.index[-1], end, f"{words}, {100 * end:.1f}% (n = {rows['n'].iloc[-1]})", colour))
+    ax.set(ylabel="test accuracy", xlim=(0, updates))
+    updates_axis(ax)
+    percent_axis(ax.yaxis)
+    if labels:
+        lowest, highest = (end(label[1] for label in labels) for end in (min, max))
+        ax.set_ylim(max(0.0, lowest - 0.2), min(1.0, highest + 0.08))
+    else:
+        ax.text(0.5, 0.5, "no run has finished (n = 0)", transform=ax.transAxes, ha="center", color="0.4")
+    label_ends(ax, labels, 0.08)
+    claim(ax, f"4. {proposed(frame)}")
