@@ -8,13 +8,16 @@
 # make readme renew the numbers of README.md and docs/results.md from results/
 # make queue  train what the queue of full-length runs lacks, in its order, at low priority; resumable
 # make bench  the short benchmarks, best on an otherwise idle machine
+# make lock   renew both lock files as pyproject.toml asks; UPGRADE=--upgrade takes the newest versions
+# make ci-venv   .venv anew from requirements-ci.lock, with every download's hash compared: what CI tests in
+# make audit  look up the locked versions in PyPI's list of known vulnerabilities
 
 PYTHON ?= python3
 SCALE ?= quick
 BIN := .venv/bin
 NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run queue test test-threads test-integrations test-floors lab data readme notebooks check bench
+.PHONY: run queue test test-threads test-integrations test-floors lab data readme notebooks check bench lock ci-venv audit
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -64,6 +67,27 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+LOCK = .tools/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-header --no-annotate
+lock:
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet uv
+	cp requirements.lock .tools/all.lock
+	echo setuptools | $(LOCK) $(UPGRADE) --all-extras pyproject.toml - -o .tools/all.lock
+	sed 's/ ;.*//' .tools/all.lock > requirements.lock
+	echo setuptools | $(LOCK) --generate-hashes --no-strip-extras --upgrade -c requirements.lock --extra notebooks --extra test \
+		pyproject.toml - -o requirements-ci.lock
+
+ci-venv:
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-ci.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch .venv/ready
+
+audit:
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet pip-audit
+	.tools/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-ci.lock
 
 # The mark is written last, so an interrupted installation is made again.
 .venv/ready: pyproject.toml requirements.lock

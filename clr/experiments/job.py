@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import re
 import sys
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import joblib
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm.auto import tqdm
 
 from clr import paths, results
@@ -92,6 +94,7 @@ def run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None, name: str) -> No
     """Run jobs side by side, with one progress bar of updates for all, named `name`.
 
     After Ctrl-C, or when a run fails, the others stop at their next update and keep their checkpoints.
+    When a process is killed, joblib kills the other processes, whose last checkpoints stay.
     """
     if not jobs:
         return
@@ -109,7 +112,9 @@ def run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None, name: str) -> No
             try:
                 with _temporary_folder_named():
                     errors = joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)
-            except Exception as error:  # joblib's own: a worker was killed, for example
+            except TerminatedWorkerError as error:
+                errors = [_killed(error)]
+            except Exception as error:  # joblib's own
                 errors = [error]
     _raise_first(errors, bool(interrupts), jobs)
 
@@ -136,6 +141,17 @@ def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: li
         raise KeyboardInterrupt(f"Interrupted. {left}.") from first
     first.add_note(f"The other runs were stopped. {left}.")
     raise first
+
+
+def _killed(error: TerminatedWorkerError) -> ChildProcessError:
+    """Return joblib's error about a killed process as one sentence."""
+    signals = re.search(r"\{(.+?)\}", str(error))  # {SIGKILL(-9)}
+    killed = ChildProcessError(
+        f"a run's process was killed{f' ({signals[1]})' if signals else ''}, by the system when memory is short for "
+        "example, and joblib ended the others; n_jobs sets how many run side by side"
+    )
+    killed.__cause__ = error
+    return killed
 
 
 def _processes(jobs: int) -> int:

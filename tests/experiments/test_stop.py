@@ -146,13 +146,13 @@ def test_a_failing_process_stops_the_others(trial, small, tmp_path):
     assert not list(tmp_path.rglob("seed-1*"))
 
 
-def run_alone(home):
-    """Finish the command's runs one after the other; return their CSVs."""
+def run_alone(home, command=COMMAND):
+    """Finish a command's runs one after the other; return their CSVs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
         patch.setenv("CLR_DATA", "synthetic")
         patch.setenv("CLR_HOME", str(home))
-        assert main([*COMMAND.split(), "--n-jobs", "1"]) == 0
+        assert main([*command.split(), "--n-jobs", "1"]) == 0
     return {path.relative_to(home): path.read_bytes() for path in home.rglob("*.csv")}
 
 
@@ -163,20 +163,43 @@ def undisturbed(tmp_path_factory):
     return csvs
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a process group gets Ctrl-C's signal on POSIX")
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, undisturbed, backend):
-    """The signal goes to all processes of the terminal, workers included."""
-    program = [sys.executable, str(Path(__file__).parent / "run_and_interrupt.py"), backend, *COMMAND.split()]
+@pytest.fixture
+def program(tmp_path):
+    """Start the command with a backend; returns once a run has begun, or has a checkpoint."""
+    if os.name != "posix":
+        pytest.skip("needs POSIX's signals and process groups")
     (tmp_path / "notes").mkdir()
     home = {"CLR_HOME": str(tmp_path / "home"), "CLR_DATA": "synthetic", "TMPDIR": str(tmp_path / "notes")}
-    running = subprocess.Popen(
-        program, env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while not any(int(note.read_text(encoding="utf-8") or 0) for note in (tmp_path / "notes").glob("*/[0-9]")):
-        assert time.monotonic() < deadline and running.poll() is None
-        time.sleep(0.01)
+
+    def has_begun():
+        return any(int(note.read_text(encoding="utf-8") or 0) for note in (tmp_path / "notes").glob("*/[0-9]"))
+
+    def start(backend, command=COMMAND, ready=has_begun):
+        script = str(Path(__file__).parent / "run_and_interrupt.py")
+        running = subprocess.Popen(
+            [sys.executable, script, backend, *command.split()],
+            env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while not ready():
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.01)
+        return running
+
+    return start
+
+
+def wait_for_all_of(group):
+    deadline = time.monotonic() + 180
+    while subprocess.run(["pgrep", "-g", str(group)], capture_output=True).stdout:  # joblib's tracker is slow
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, undisturbed, program, backend):
+    """The signal goes to all processes of the terminal, workers included."""
+    running = program(backend)
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=180)
     assert running.returncode == 130, said
@@ -184,10 +207,34 @@ def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_pat
     assert f"\nInterrupted. {len(kept)} of 4 runs keep a checkpoint; the same call finishes" in said
     assert 1 <= len(kept) <= 2 and min(kept) > 0
     assert "Traceback" not in said
-    while subprocess.run(["pgrep", "-g", str(running.pid)], capture_output=True).stdout:  # joblib's tracker is slow
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_all_of(running.pid)
     assert run_alone(tmp_path / "home") == undisturbed
+
+
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on_from_their_checkpoints(
+    tmp_path, undisturbed, program, monkeypatch
+):
+    """As the kernel kills one when memory is short; joblib then kills the other before it could write anything."""
+    command = COMMAND.replace("--seeds 2", "--seeds 1")
+    running = program("loky", command, ready=lambda: checkpoints(tmp_path / "home"))
+    workers = subprocess.run(["pgrep", "-P", str(running.pid), "-f", "popen_loky"], capture_output=True, text=True)
+    os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
+    _, said = running.communicate(timeout=180)
+    assert running.returncode == 1, said
+    wait_for_all_of(running.pid)
+    kept = checkpoints(tmp_path / "home")
+    assert 1 <= len(kept) <= 2 and min(kept) > 0
+    assert said.endswith(
+        "clr: a run's process was killed (SIGKILL(-9)), by the system when memory is short for example, and joblib "
+        "ended the others; n_jobs sets how many run side by side\n"
+        f"The other runs were stopped. {len(kept)} of 2 runs keep a checkpoint; the same call finishes what is "
+        "missing, and nothing twice.\n"
+    )
+    begun = {}
+    monkeypatch.setattr(job, "_write_progress", lambda note, updates: begun.setdefault(note.name, updates))
+    first = {path: rows for path, rows in undisturbed.items() if path.name == "seed-0.csv"}
+    assert run_alone(tmp_path / "home", command) == first and len(first) == 2
+    assert sorted(updates for updates in begun.values() if updates) == kept
 
 
 # One run's work.

@@ -46,7 +46,7 @@ def test_a_lost_process_is_said_and_loses_only_what_it_was_at(trial, small, tmp_
         os.kill(next(iter(reusable_executor._executor._processes)), signal.SIGKILL)
 
     watcher = after_the_first_result(tmp_path / "beside", kill)
-    with pytest.raises(RuntimeError, match="terminated"):
+    with pytest.raises(ChildProcessError, match="killed"):
         run(tmp_path / "beside", small, n_jobs=2)
     watcher.join()
     assert 0 < len(there) < 6
