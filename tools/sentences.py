@@ -10,7 +10,6 @@ import pandas as pd
 
 from clr import results
 from clr.experiments import sentences
-from clr.experiments.findings import findings, format_effect
 from clr.experiments.study import Study
 from clr.figures import claims
 from clr.figures.base import look
@@ -62,13 +61,7 @@ def _seeds(runs: pd.DataFrame) -> tuple[int, int]:
 
 def findings_list() -> str:
     """Return one bullet per main question: the answer, and the difference with its interval and n."""
-    found = findings()
-    rows = found[found["key"].isin(SHOWN)].sort_values("key", key=lambda keys: keys.map(SHOWN.index), kind="stable")
-    lines = [
-        f"- {row['question'].rstrip('?')}? **{row['answer']}.** {row['what'].capitalize()}: {format_effect(row)}."
-        for _, row in rows.iterrows()
-    ]
-    return "\n".join(lines) or "Nothing has been run at full length yet."
+    return sentences.answers(SHOWN, Study()) or "Nothing has been run at full length yet."
 
 
 def at_scale() -> str:

@@ -4,7 +4,7 @@ The word follows the interval: where it includes zero there is no clear differen
 interval. Below full scale there is no finding: accuracies of shortened runs say little about long ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import pandas as pd
@@ -17,7 +17,7 @@ from clr.experiments.tables import format_interval
 from clr.figures import claims
 from clr.figures.base import MIN_RUNS, look
 
-__all__ = ["conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
+__all__ = ["answers", "conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
            "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
 
 Sentence = Callable[..., str]
@@ -116,12 +116,12 @@ def cycle_ends(study: Study) -> str:
             rows = claims.pairs(runs, "triangular", arm)
             rows = rows[rows.index % study.cycle == 0].iloc[:-1]
             ahead = int(((rows["low"] > 0) & (rows["n"] >= MIN_RUNS)).sum())
-            words.append(f"of {WORDS[arm]} at {ahead} of {len(rows)} of them")
+            words.append(f"of {WORDS[arm]} at {ahead}")
     if not words:
         return "No plain schedule has finished yet."
     return (
-        f"Cycles leave a usable net every {study.cycle:,} updates. Before the last cycle end they are clearly "
-        f"ahead {' and '.join(words)}."
+        f"Cycles leave a usable net every {study.cycle:,} updates. Of the {len(rows)} cycle ends before the last, they "
+        f"are clearly ahead {' and '.join(words)}."
     )
 
 
@@ -173,10 +173,12 @@ def multipliers(study: Study) -> str:
     arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
     if not arms:
         return "No pair with and without multipliers has finished yet."
-    points = pd.Series({arm: _difference(ends[arm], ends[f"{arm}-without"]).mean() for arm in arms}).sort_values()
+    pairs = {arm: _difference(ends[arm], ends[f"{arm}-without"]) for arm in arms}
+    points = pd.Series({arm: of.mean() for arm, of in pairs.items()}).sort_values()
+    n = min(len(of) for of in pairs.values())
     return (
         f"With the multipliers, `{points.index[0]}` ends {points.iloc[0]:+.1f} points and `{points.index[-1]}` "
-        f"{points.iloc[-1]:+.1f} points from the same policy without them ({len(points)} policies)."
+        f"{points.iloc[-1]:+.1f} points from the same policy without them ({len(points)} policies, n = {n} each)."
     )
 
 
@@ -199,17 +201,9 @@ def range_test(study: Study, arm: str) -> str:
 
 @_full_only("resnet")
 def residual(study: Study) -> str:
-    """Return what the runs of the residual net answer, as a list: one line per question, also where n = 0."""
-    asked = [question for question in QUESTIONS if question.first.experiment == "resnet"]
-    found = findings.findings(study.root)
-    rows = {row.key: row for row in found[found["dataset"] == study.name].itertuples()}
-    return "\n".join(
-        f"- {question.text} **{rows[question.key].answer}.** {_capital(question.what)[:-1]}: "
-        f"{findings.format_effect(rows[question.key])}."
-        if question.key in rows
-        else f"- {question.text} {_capital(question.what)[:-1]}: n = 0."
-        for question in asked
-    )
+    """Return what the runs of the residual net answer, as a list: one line per question that has its runs."""
+    asked = [question.key for question in QUESTIONS if question.first.experiment == "resnet"]
+    return answers(asked, study) or "No finding yet: `python -m clr run resnet` trains what is missing."
 
 
 @_full_only("resnet")
@@ -233,7 +227,20 @@ def proposed_rates(study: Study) -> str:
     return f"After {ends['iterations'].max():,} updates at the proposed rates: {', '.join(reached)}."
 
 
+@_full_only("headline")
 def conclusions(study: Study) -> str:
-    """Return what follows, as a list: one sentence per question."""
-    found = (fewer_updates, without_cycles, cycle_ends, controls, paper)
-    return "\n".join(f"- {sentence}" for sentence in dict.fromkeys(sentence(study) for sentence in found))
+    """Return the answers to the questions about the two nets, as a list."""
+    asked = [question.key for question in QUESTIONS if question.first.experiment != "resnet"]
+    return answers([key for key in asked if not key.endswith("-updates")], study)
+
+
+def answers(keys: Sequence[str], study: Study) -> str:
+    """Return one bullet per question of `keys` that has its runs: the answer, and the difference it is read from."""
+    found = findings.findings(study.root)
+    rows = found[found["key"].isin(keys) & (found["dataset"] == study.name)]
+    rows = rows.sort_values("key", key=lambda key: key.map(list(keys).index))
+    return "\n".join(
+        f"- {row.question.rstrip('?')}? **{row.answer}.** {_capital(row.what)[:-1]}: {findings.format_effect(row)}"
+        f"{f'; {row.note}' if row.note else ''}."
+        for row in rows.itertuples()
+    )

@@ -119,9 +119,16 @@ def test_the_word_follows_the_interval(points, words):
     assert sentences.gap("a", "b", pd.Series(points)) == words
 
 
+def test_the_conclusions_are_the_answers_with_what_they_are_read_from(headline):
+    assert sentences.conclusions(headline).splitlines()[1] == (
+        "- Is it the cycles? Against a line to zero? **No, the line finishes higher.** "
+        "Line − cycles at 32,000, quick net: +2.0 points (+1.8 to +2.2, n = 3)."
+    )
+
+
 def test_a_shortened_run_has_no_finding():
     assert sentences.fewer_updates(Study("quick")) == "Quick run: compare shapes, not accuracies."
-    assert sentences.conclusions(Study("tiny")) == "- Tiny run: compare shapes, not accuracies."
+    assert sentences.conclusions(Study("tiny")) == "Tiny run: compare shapes, not accuracies."
 
 
 def test_a_finding_whose_runs_are_missing_says_what_trains_them():
