@@ -18,7 +18,7 @@ from clr.figures import claims
 from clr.figures.base import MIN_RUNS, look
 
 __all__ = ["conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
-           "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
+           "precision", "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
 
 Sentence = Callable[..., str]
 WORDS = {
@@ -200,7 +200,17 @@ def range_test(study: Study, arm: str) -> str:
 @_full_only("resnet")
 def residual(study: Study) -> str:
     """Return what the runs of the residual net answer, as a list: one line per question, also where n = 0."""
-    asked = [question for question in QUESTIONS if question.first.experiment == "resnet"]
+    return _answers(study, "resnet")
+
+
+@_full_only("precision")
+def precision(study: Study) -> str:
+    """Return whether bfloat16 changes the headline's accuracies, as a list, also where n = 0."""
+    return _answers(study, "precision")
+
+
+def _answers(study: Study, experiment: str) -> str:
+    asked = [question for question in QUESTIONS if question.first.experiment == experiment]
     found = findings.findings(study.root)
     rows = {row.key: row for row in found[found["dataset"] == study.name].itertuples()}
     return "\n".join(
