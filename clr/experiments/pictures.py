@@ -3,8 +3,11 @@
 Each takes a `Study` and returns a figure; where the runs it needs have not finished, it says so and returns None.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import wraps
+from io import StringIO
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,9 +19,11 @@ from clr.experiments.catalogue import REPORTED_BOUNDS
 from clr.experiments.study import Study
 from clr.range_test import Bounds, suggest_bounds
 
-__all__ = ["PICTURES", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences", "headline",
-           "init", "multipliers", "paper", "precision", "proposed_bounds", "proposed_rates", "range_test",
-           "table_4"]  # fmt: skip
+__all__ = [
+    "PICTURES", "PROPOSED", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences",
+    "headline", "init", "multipliers", "paper", "precision", "proposed_bounds", "proposed_rates", "range_test",
+    "save", "table_4",
+]  # fmt: skip
 
 Draw = Callable[..., Figure | None]
 
@@ -237,3 +242,14 @@ PICTURES: dict[str, Callable[[Study], Figure | None]] = {
     "range-test-quick-unit": lambda study: range_test(study, "quick-unit"),
     "range-test-full-caffe": lambda study: range_test(study, "full-caffe"),
 }
+
+
+def save(study: Study, folder: str | os.PathLike[str]) -> None:
+    """Save every picture whose runs have finished, by its name, and say nothing of the others."""
+    os.makedirs(folder, exist_ok=True)
+    for name, draw in PICTURES.items():
+        with redirect_stdout(StringIO()):
+            figure = draw(study)
+        if figure:
+            figure.savefig(os.path.join(folder, f"{name}.png"))
+            plt.close(figure)

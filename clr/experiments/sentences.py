@@ -18,7 +18,8 @@ from clr.figures import claims
 from clr.figures.base import MIN_RUNS, look
 
 __all__ = ["conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
-           "precision", "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
+           "precision", "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings",
+           "without_cycles"]  # fmt: skip
 
 Sentence = Callable[..., str]
 WORDS = {

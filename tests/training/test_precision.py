@@ -139,10 +139,8 @@ def test_runs_in_another_precision_are_kept_apart(small, trial):
     assert frame["iteration"].tolist() == [2]
     study = Study(precision="bfloat16")
     assert (study.name, study.root.parent.name) == ("cifar10", "cifar10-full-bfloat16")
-    assert study.status() == (
-        "Scale full, bfloat16, data set cifar10: nothing has finished yet. "
-        "`python -m clr run headline --scale full --precision bfloat16` trains."
-    )
+    assert study.status() == "Scale full, bfloat16, data set cifar10. Finished runs: trial 1 of 5."
+    assert study.command("trial") == "python -m clr run trial --scale full --precision bfloat16"
 
 
 def test_the_experiment_on_precision_is_its_own_and_the_headlines_start():
