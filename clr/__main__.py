@@ -19,6 +19,7 @@ import torch
 
 from clr import data, experiments, jpeg_copy, paths, results
 from clr.experiments import tables
+from clr.training.precision import SlowPrecisionError
 
 MAIN = ("headline", "range-test")  # what `make run` runs
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: python -m clr list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
-    except (CommandError, results.ResultError, OSError, ImportError) as error:
+    except (CommandError, results.ResultError, SlowPrecisionError, OSError, ImportError) as error:
         notes = getattr(error, "__notes__", [])  # the last: what the other runs keep
         print(f"clr: {error}", *notes[-1:], sep="\n", file=sys.stderr)
         return 1
@@ -95,6 +96,10 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--rerun", action="store_true", help="retrain finished runs as well")
     run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 3, tiny 2)")
+    run.add_argument(
+        "--precision", choices=("float32", "bfloat16"),
+        help="another precision than the experiment's; such runs are kept in runs/<data set>-<scale>-<precision>/",
+    )  # fmt: skip
     run.add_argument("--device", help="a torch device; CUDA where there is one, else the CPU")
 
 
@@ -105,10 +110,11 @@ def _run(options: argparse.Namespace) -> None:
         if not names and not options.queue:
             known = ", ".join(experiments.EXPERIMENTS)
             raise ValueError(f"name an experiment, or --all, or --queue; there are {known}")
-        if options.queue and (names or arms or options.seeds or options.rerun):
-            raise ValueError("--queue must stand without names, --arms, --seeds and --rerun: it has its own")
+        if options.queue and (names or arms or options.seeds or options.rerun or options.precision):
+            others = "--arms, --seeds, --precision and --rerun"
+            raise ValueError(f"--queue must stand without names, {others}: it has its own")
         for name in names:
-            experiments.configs(name, options.seeds, options.scale, arms)
+            experiments.configs(name, options.seeds, options.scale, arms, options.precision)
         pictures = data.load_cifar10()
         experiments.check_machine(options.device, options.n_jobs)
     if options.queue:
@@ -116,9 +122,12 @@ def _run(options: argparse.Namespace) -> None:
         experiments.run_queue(options.scale, pictures, options.device, options.n_jobs)
     for name in names:
         experiments.run(
-            name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun, arms=arms
-        )
-    print(f"Results: {experiments.results_folder(pictures.name, options.scale)}")
+            name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun, arms=arms,
+            precision=options.precision,
+        )  # fmt: skip
+    apart = {experiments.kept_apart(name, options.precision) for name in names} or {None}
+    folders = [str(experiments.results_folder(pictures.name, options.scale, precision)) for precision in apart]
+    print(f"Results: {', '.join(folders)}")
 
 
 def _data(options: argparse.Namespace) -> None:

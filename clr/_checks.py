@@ -154,6 +154,7 @@ RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywh
     "seed": seed,
     "decays": partial(choice, known=("bounds", "amplitude")),
     "init": partial(choice, known=("caffe", "torch", "he")),
+    "precision": partial(choice, known=("float32", "bfloat16")),
     "pixels": partial(choice, known=("caffe", "unit")),
     "spacing": partial(choice, known=("linear", "exponential")),
 }

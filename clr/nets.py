@@ -25,10 +25,14 @@ __all__ = [
 
 
 class _LRN(torch.autograd.Function):
-    """x * scale^-beta with scale = 1 + alpha * window mean of x^2, and the gradient written out."""
+    """x * scale^-beta with scale = 1 + alpha * window mean of x^2, and the gradient written out.
+
+    Half precision is widened to float32 inside: alpha is below what it can add to 1.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+    def forward(ctx: Any, narrow: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+        x = _wide(narrow)
         scale = _window_mean(x * x, size).mul_(alpha).add_(1)
         if beta == 0.75:  # Caffe's: two square roots are faster than a power
             root = scale.rsqrt()
@@ -37,16 +41,20 @@ class _LRN(torch.autograd.Function):
             power = scale**-beta
         ctx.save_for_backward(x, scale, power)
         ctx.size, ctx.slope = size, -2 * alpha * beta
-        return x * power
+        return (x * power).to(narrow.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # only with create_graph=True
             raise RuntimeError("WithinChannelLRN has no second derivative: create_graph must be False")
         x, scale, power = ctx.saved_tensors
-        direct = grad * power
+        direct = _wide(grad) * power
         shared = _window_mean((direct * x).div_(scale), ctx.size)  # each value stands in its neighbours' windows
-        return direct.addcmul_(x, shared, value=ctx.slope), None, None, None
+        return direct.addcmul_(x, shared, value=ctx.slope).to(grad.dtype), None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _window_mean(x: Tensor, size: int) -> Tensor:

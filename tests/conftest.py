@@ -38,6 +38,12 @@ def only_tests_of_cuda_see_it(request, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
 
 
+@pytest.fixture(autouse=True)
+def slow_bfloat16_is_allowed(monkeypatch):
+    """Tests of bfloat16 are about its numbers, on processors that only emulate it, too."""
+    monkeypatch.setenv("CLR_SLOW_BFLOAT16", "1")
+
+
 @pytest.fixture
 def save():
     """Save an invented run of the catalogue: save(experiment, arm, seed, {updates: accuracy})."""

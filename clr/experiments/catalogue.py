@@ -293,10 +293,16 @@ RESNET = Experiment(  # the paper says no depth; its nets train about ten times 
     PAPER,
 )  # fmt: skip
 
+PRECISION = Experiment(  # its float32 side is the headline's own rows up to there
+    "precision",
+    "Does accuracy differ where convolutions and products are in bfloat16?",
+    {arm: replace(HEADLINE.arms[arm], iterations=20_000, precision="bfloat16") for arm in ("fixed", "triangular")},
+)
+
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         HEADLINE, RANGE_TEST, PAPER_TABLE_1, CONTROLS, HEADLINE_CONTROLS, STEP_SIZE, RESNET, MULTS, MOMENTUM_FORM, INIT,
-        SIGMOID_BN, ADAPTIVE,
+        SIGMOID_BN, ADAPTIVE, PRECISION,
     )
 }  # fmt: skip

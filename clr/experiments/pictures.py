@@ -3,8 +3,11 @@
 Each takes a `Study` and returns a figure; where the runs it needs have not finished, it says so and returns None.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import wraps
+from io import StringIO
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,9 +19,11 @@ from clr.experiments.catalogue import REPORTED_BOUNDS
 from clr.experiments.study import Study
 from clr.range_test import Bounds, suggest_bounds
 
-__all__ = ["PICTURES", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences", "headline",
-           "init", "multipliers", "paper", "proposed_bounds", "proposed_rates", "range_test",
-           "table_4"]  # fmt: skip
+__all__ = [
+    "PICTURES", "PROPOSED", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences",
+    "headline", "init", "multipliers", "paper", "precision", "proposed_bounds", "proposed_rates", "range_test",
+    "save", "table_4",
+]  # fmt: skip
 
 Draw = Callable[..., Figure | None]
 
@@ -32,7 +37,7 @@ def _needs(experiment: str, *arms: str) -> Callable[[Draw], Draw]:
             there = set(study.runs(experiment)["arm"])
             if there and set(arms) | set(more) <= there:
                 return draw(study, *more)
-            print(f"Not finished at scale {study.scale}: `python -m clr run {experiment} --scale {study.scale}`")
+            print(f"Not finished at scale {study.scale}: `{study.command(experiment)}`")
             return None
 
         return checked
@@ -59,7 +64,7 @@ def cycle_ends(study: Study) -> Figure | None:
     runs = study.runs("headline", "headline-controls")
     plain = [arm for arm in ("linear-32k", "fixed-32k") if arm in set(runs["arm"])]
     if not plain:
-        print(f"Not finished at scale {study.scale}: `python -m clr run headline-controls --scale {study.scale}`")
+        print(f"Not finished at scale {study.scale}: `{study.command('headline-controls')}`")
         return None
     figure, ax = plt.subplots()
     figures.draw_cycle_ends(ax, runs, study.cycle, plain)
@@ -184,6 +189,21 @@ def table_4(study: Study) -> Figure | None:
     return figure
 
 
+@_needs("precision", "fixed", "triangular")
+def precision(study: Study) -> Figure | None:
+    """Draw by how many points the headline's schedules in bfloat16 are above the same in float32."""
+    end, rows = study.config("precision", "fixed").iterations, []
+    for arm in ("fixed", "triangular"):
+        half, full = (
+            tables.results.rows_at(runs[runs["arm"] == arm], end)
+            for runs in (study.runs("precision"), study.runs("headline"))
+        )
+        pair = tables.results.paired_difference(half, full)
+        points = {name: 100 * pair[of] for name, of in {"points": "difference", "low": "low", "high": "high"}.items()}
+        rows.append({"arm": arm, **points, "n": pair["n"]})
+    return _forest(pd.DataFrame(rows), "float32", end)
+
+
 PROPOSED = ("constant", "triangular", "linear", "one-cycle", "cosine")
 
 
@@ -218,6 +238,18 @@ PICTURES: dict[str, Callable[[Study], Figure | None]] = {
     "init": init,
     "paper-table-4": table_4,
     "proposed-rates": proposed_rates,
+    "precision": precision,
     "range-test-quick-unit": lambda study: range_test(study, "quick-unit"),
     "range-test-full-caffe": lambda study: range_test(study, "full-caffe"),
 }
+
+
+def save(study: Study, folder: str | os.PathLike[str]) -> None:
+    """Save every picture whose runs have finished, by its name, and say nothing of the others."""
+    os.makedirs(folder, exist_ok=True)
+    for name, draw in PICTURES.items():
+        with redirect_stdout(StringIO()):
+            figure = draw(study)
+        if figure:
+            figure.savefig(os.path.join(folder, f"{name}.png"))
+            plt.close(figure)

@@ -158,6 +158,17 @@ _RESNET = (
     ),
 )  # fmt: skip
 
+_PRECISION = tuple(
+    Question(
+        f"precision-{arm}", "Does accuracy differ in bfloat16?",
+        f"bfloat16 − float32 at 20,000, {words}, quick net",
+        Reading("precision", arm, (20_000,)), _headline(arm, 20_000),
+        {"equal": "No, within one point", "above": "Yes, bfloat16 is higher", "below": "Yes, bfloat16 is lower"},
+        asks_equality=True,
+    )
+    for arm, words in {"fixed": "steps at a low rate", "triangular": "cycles"}.items()
+)  # fmt: skip
+
 
 QUESTIONS = (
     *_HEADLINE,
@@ -212,4 +223,5 @@ QUESTIONS = (
         Reading("step-size", "step-4000", (24_000,)), _headline("triangular", 24_000), _F_ANSWERS, asks_equality=True,
     ),
     *_RESNET,
+    *_PRECISION,
 )  # fmt: skip

@@ -31,4 +31,5 @@ QUEUE = (
     Row("sigmoid-bn", ("*",), 1),
     Row("momentum-form", ("full-*",), 3),
     Row("adaptive", ("*",), 1),
+    Row("precision", ("*",), 3),
 )

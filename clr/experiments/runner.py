@@ -5,6 +5,7 @@ sizes and drop points together, so that every curve keeps its shape.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
@@ -21,6 +22,7 @@ from clr.experiments.job import Job, run_all
 from clr.experiments.queue import QUEUE, Row
 from clr.policies import Policy, Stages
 from clr.training import RunConfig, cuda
+from clr.training.precision import SlowPrecisionError, check_fast
 
 __all__ = [
     "EXPERIMENTS",
@@ -28,6 +30,7 @@ __all__ = [
     "Scale",
     "check_machine",
     "configs",
+    "kept_apart",
     "queue_state",
     "results_folder",
     "run",
@@ -49,12 +52,14 @@ SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": 
 
 
 def configs(
-    name: str, seeds: int | None = None, scale: str = "full", arms: Sequence[str] | None = None
-) -> dict[tuple[str, int], RunConfig]:
+    name: str, seeds: int | None = None, scale: str = "full", arms: Sequence[str] | None = None,
+    precision: str | None = None,
+) -> dict[tuple[str, int], RunConfig]:  # fmt: skip
     """Return an experiment's runs by (arm, seed): all arms of seed 0, the longest first, then those of seed 1, ...
 
     Args:
         arms: names or patterns such as "adam-*"; None for all arms.
+        precision: "float32" or "bfloat16"; None for the catalogue's.
     """
     _checks.choice("name", name, EXPERIMENTS)
     _checks.choice("scale", scale, SCALES)
@@ -62,7 +67,7 @@ def configs(
     chosen = _choose_arms(name, arms)
     by_length = sorted(chosen.items(), key=lambda arm: -arm[1].iterations)
     return {
-        (arm, seed): _scaled(replace(config, seed=seed), SCALES[scale])
+        (arm, seed): _scaled(replace(config, seed=seed, precision=precision or config.precision), SCALES[scale])
         for seed in range(seeds)
         for arm, config in by_length
     }
@@ -109,12 +114,22 @@ def _compress(policy: Policy, by: int) -> Policy:
     return type(policy)(**values)
 
 
-def results_folder(dataset: str, scale: str) -> Path:
-    """Return where runs are kept: results/ at full scale on real images, else runs/<data set>-<scale>/results."""
+def kept_apart(name: str, precision: str | None) -> str | None:
+    """Return a precision that is not the one of an experiment's arms in the catalogue; otherwise None."""
+    own = {config.precision for config in EXPERIMENTS[name].arms.values()}
+    return None if precision is None or own == {precision} else precision
+
+
+def results_folder(dataset: str, scale: str, precision: str | None = None) -> Path:
+    """Return where runs are kept: results/ at full scale on real images, else runs/<data set>-<scale>/results.
+
+    Runs in another precision than the catalogue's are kept in runs/<data set>-<scale>-<precision>/results.
+    """
     _checks.choice("scale", scale, SCALES)
-    if scale == "full" and dataset != "synthetic":
+    if scale == "full" and dataset != "synthetic" and precision is None:
         return paths.home() / "results"
-    return paths.home() / "runs" / f"{dataset}-{scale}" / "results"
+    other = "" if precision is None else f"-{precision}"
+    return paths.home() / "runs" / f"{dataset}-{scale}{other}" / "results"
 
 
 def run(
@@ -127,6 +142,7 @@ def run(
     rerun: bool = False,
     results_dir: str | os.PathLike[str] | None = None,
     arms: Sequence[str] | None = None,
+    precision: str | None = None,
 ) -> pd.DataFrame:
     """Train the runs of an experiment that have not finished; return the rows of all, as `clr.results.read` does.
 
@@ -142,13 +158,16 @@ def run(
         rerun: retrain finished runs as well; each old result stays until its new one is whole.
         results_dir: None for results/ at full scale on real images, runs/<data set>-<scale>/results otherwise.
         arms: names or patterns such as "adam-*"; None for all arms.
+        precision: "float32" or "bfloat16"; None for the catalogue's. Any other than that is kept apart, in
+            runs/<data set>-<scale>-<precision>/results.
 
     Raises:
         ResultError: a result on disk was made with another config or data; the message names the field.
+        ValueError: an argument is out of range, or the device has only a slow bfloat16.
     """
-    wanted = configs(name, seeds, scale, arms)
+    wanted = configs(name, seeds, scale, arms, precision)
     _checks.boolean("rerun", rerun)
-    place = _place(scale, data, device, n_jobs, results_dir)
+    place = _place(scale, data, device, n_jobs, results_dir, kept_apart(name, precision))
     run_all(_in_turn(_plan(name, wanted, place, rerun), place.devices), place.data, place.n_jobs, name)
     frame = results.read(place.root, place.data.name, name)
     keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
@@ -171,7 +190,12 @@ def run_queue(
     jobs: dict[tuple[Path, int], Job] = {}
     for row in rows:
         wanted = configs(row.experiment, row.seeds, scale, row.arms)
-        for job in _plan(row.experiment, wanted, place, rerun=False):
+        try:
+            planned = _plan(row.experiment, wanted, place, rerun=False)
+        except SlowPrecisionError as error:
+            print(f"queue: {row.experiment} is left out: {error}", file=sys.stderr, flush=True)
+            continue
+        for job in planned:
             jobs.setdefault((job.folder, job.config.seed), job)
     run_all(_in_turn(list(jobs.values()), place.devices), place.data, place.n_jobs, "queue")
 
@@ -215,12 +239,15 @@ def _place(
     device: str | None,
     n_jobs: int | None,
     results_dir: str | os.PathLike[str] | None,
+    precision: str | None = None,
 ) -> _Place:
     devices, n_jobs = check_machine(device, n_jobs)
     data = load_cifar10() if data is None else data
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
-    root = results_folder(data.name, scale) if results_dir is None else _checks.path("results_dir", results_dir)
+    root = (
+        results_folder(data.name, scale, precision) if results_dir is None else _checks.path("results_dir", results_dir)
+    )
     return _Place(data, devices, n_jobs, root)
 
 
@@ -236,7 +263,7 @@ def check_machine(device: str | None, n_jobs: int | None) -> tuple[list[str], in
 
 
 def _plan(name: str, wanted: dict[tuple[str, int], RunConfig], place: _Place, rerun: bool) -> list[Job]:
-    """Return the jobs that are left to do; their folders can be written."""
+    """Return the jobs that are left to do; their folders can be written, and their precision is not a slow one."""
     missing: list[Job] = []
     for (arm, seed), config in wanted.items():
         folder = place.root / place.data.name / name / arm
@@ -245,6 +272,8 @@ def _plan(name: str, wanted: dict[tuple[str, int], RunConfig], place: _Place, re
             job.delete_checkpoint()
         else:
             missing.append(job)
+    for precision in {job.config.precision for job in missing}:
+        check_fast(precision, place.devices[0])
     for job in missing:  # a folder that cannot be written is an error before anything is trained
         paths.require_writable(job.folder)
     return missing

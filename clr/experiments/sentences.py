@@ -18,7 +18,8 @@ from clr.figures import claims
 from clr.figures.base import MIN_RUNS, look
 
 __all__ = ["answers", "conclusions", "controls", "cycle_ends", "fewer_updates", "gap", "init", "multipliers", "paper",
-           "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings", "without_cycles"]  # fmt: skip
+           "precision", "proposed_bounds", "proposed_rates", "range_test", "residual", "two_meanings",
+           "without_cycles"]  # fmt: skip
 
 Sentence = Callable[..., str]
 WORDS = {
@@ -202,8 +203,18 @@ def range_test(study: Study, arm: str) -> str:
 @_full_only("resnet")
 def residual(study: Study) -> str:
     """Return what the runs of the residual net answer, as a list: one line per question that has its runs."""
-    asked = [question.key for question in QUESTIONS if question.first.experiment == "resnet"]
-    return answers(asked, study) or "No finding yet: `python -m clr run resnet` trains what is missing."
+    return _answers_of(study, "resnet")
+
+
+@_full_only("precision")
+def precision(study: Study) -> str:
+    """Return whether bfloat16 changes the headline's accuracies, as a list."""
+    return _answers_of(study, "precision")
+
+
+def _answers_of(study: Study, experiment: str) -> str:
+    asked = [question.key for question in QUESTIONS if question.first.experiment == experiment]
+    return answers(asked, study) or f"No finding yet: `python -m clr run {experiment}` trains what is missing."
 
 
 @_full_only("resnet")
@@ -230,7 +241,7 @@ def proposed_rates(study: Study) -> str:
 @_full_only("headline")
 def conclusions(study: Study) -> str:
     """Return the answers to the questions about the two nets, as a list."""
-    asked = [question.key for question in QUESTIONS if question.first.experiment != "resnet"]
+    asked = [question.key for question in QUESTIONS if question.first.experiment not in ("resnet", "precision")]
     return answers([key for key in asked if not key.endswith("-updates")], study)
 
 

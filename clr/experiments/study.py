@@ -20,28 +20,32 @@ class Study:
     """Finished runs of one scale and one data set: what every picture and sentence of a notebook is made from.
 
     scale: "full", "quick" or "tiny".  seeds: how many, from 0 on; None for all.  arms: their keys; None for all.
-    dataset: None for the one with the most finished runs.
+    dataset: None for the one with the most finished runs.  precision: None for the catalogue's; "bfloat16" for the
+    runs of `python -m clr run NAME --precision bfloat16`.
     """
 
     scale: str = "full"
     seeds: int | None = None
     arms: Sequence[str] | None = None
     dataset: str | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         _checks.choice("scale", self.scale, SCALES)
         if self.seeds is not None:
             _checks.positive_int("seeds", self.seeds)
+        if self.precision is not None:
+            _checks.RULES["precision"]("precision", self.precision)
 
     @cached_property
     def root(self) -> Path:
         """The results folder of this scale: of the data set asked for, or the one there that is not synthetic."""
-        home = paths.home()
-        if self.scale == "full" or home.name.endswith(f"-{self.scale}"):
+        home, kind = paths.home(), "-".join(filter(None, (self.scale, self.precision)))
+        if kind == "full" or home.name.endswith(f"-{kind}"):
             return home / "results"
         name = self.dataset or "*"
-        found = sorted(home.glob(f"runs/{name}-{self.scale}/results"), key=lambda path: "synthetic" in str(path))
-        return found[0] if found else home / "runs" / f"{self.dataset or 'synthetic'}-{self.scale}" / "results"
+        found = sorted(home.glob(f"runs/{name}-{kind}/results"), key=lambda path: "synthetic" in str(path))
+        return found[0] if found else home / "runs" / f"{self.dataset or 'synthetic'}-{kind}" / "results"
 
     @cached_property
     def name(self) -> str:
@@ -63,12 +67,17 @@ class Study:
 
     def config(self, experiment: str, arm: str) -> RunConfig:
         """Return an arm's settings at this scale."""
-        return configs(experiment, 1, self.scale)[arm, 0]
+        return configs(experiment, 1, self.scale, precision=self.precision)[arm, 0]
 
     @property
     def cycle(self) -> int:
         """Updates in a cycle of the headline's triangular policy, at this scale."""
         return int(self.config("headline", "triangular").policy.cycle_length)  # type: ignore[attr-defined]
+
+    def command(self, experiment: str) -> str:
+        """Return the command that trains what is missing of an experiment."""
+        other = f" --precision {self.precision}" if self.precision else ""
+        return f"python -m clr run {experiment} --scale {self.scale}{other}"
 
     def status(self) -> str:
         """Return in one sentence what has finished: scale, data set, and runs per experiment."""
@@ -77,8 +86,8 @@ class Study:
             n = len(self.runs(name)[["arm", "seed"]].drop_duplicates())
             if n:
                 done[name] = f"{name} {n} of {len(configs(name, self.seeds, self.scale))}"
-        what = f"Scale {self.scale}, data set {self.name}"
+        what = f"Scale {self.scale}{f', {self.precision}' if self.precision else ''}, data set {self.name}"
         if not done:
-            return f"{what}: nothing has finished yet. `python -m clr run headline --scale {self.scale}` trains."
+            return f"{what}: nothing has finished yet. `{self.command('headline')}` trains."
         filtered = "" if self.arms is None else f", only the arms {', '.join(self.arms)}"
         return f"{what}{filtered}. Finished runs: {', '.join(done.values())}."

@@ -27,6 +27,7 @@ class RunConfig:
     weight_decay: None for the solver's own, or the paper's of a residual net.
     reshuffle: a new order every epoch; otherwise one order per seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
+    precision: "float32" or "bfloat16", of the forward and backward pass; weights and updates are float32 in both.
     hold_out_every: n to hold out every n-th training image and evaluate on those; None to evaluate on the test images.
 
     A new field's default is what the code did before: a result or checkpoint stored without the field stays valid.
@@ -47,6 +48,7 @@ class RunConfig:
     evaluate_every: int = 500
     test_pictures: int | None = None
     hold_out_every: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _checks.fields(self, net=partial(_checks.choice, known=NETS), optimizer=partial(_checks.choice, known=SOLVERS))

@@ -22,6 +22,7 @@ from clr.optim import SOLVERS
 from clr.training import cuda, machine
 from clr.training.checkpoint import Checkpoint
 from clr.training.config import RunConfig, run_spec
+from clr.training.precision import check_fast
 from clr.training.update import LAYOUT, Batches, Update
 
 __all__ = ["Run", "Stopped", "evaluate", "train"]
@@ -67,7 +68,7 @@ def train(
     Raises:
         ResultError: the checkpoint is damaged, or of another run; the message names the field.
         Stopped: `stop` returned True.
-        ValueError: the device is not there, or cannot train.
+        ValueError: the device is not there, or cannot train, or has only a slow bfloat16.
     """
     if not isinstance(config, RunConfig):
         raise TypeError(f"config must be a RunConfig, got {config!r}")
@@ -77,6 +78,8 @@ def train(
     _checks.function("progress", progress)
     _checks.function("stop", stop)
     _checks.function("watch", watch)
+    cuda.check_device(device)
+    check_fast(config.precision, device)
     with machine.cpu_threads(_checks.positive_int("threads", threads)), cuda.on_device(device, tf32):
         state = Checkpoint(checkpoint, run_spec(config, data), machine.provenance(device, threads))
         return _train(config, data, device, state, progress, stop, watch)
@@ -91,7 +94,7 @@ def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu
             net = _net(config, device)
             net.load_state_dict(load_file(weights))
             batches = _batches(config, data, device)
-        return batches.evaluate(net)
+        return batches.evaluate(net, precision=config.precision)
 
 
 def _train(
@@ -105,7 +108,8 @@ def _train(
         optimizer, batches = _optimizer(config, net), _batches(config, data, device)
         checkpoint.load(net, optimizer)
         rows, start = checkpoint.rows, checkpoint.iteration
-        update = Update(net, optimizer, batches, rates, start, config.evaluate_every, checkpoint.losses)
+        every, losses = config.evaluate_every, checkpoint.losses
+        update = Update(net, optimizer, batches, rates, start, every, losses, config.precision)
     for row in rows:
         watch(row)
     progress(start)
@@ -116,8 +120,8 @@ def _train(
             update(k)
             if (k + 1) % config.evaluate_every and k + 1 < config.iterations:
                 continue
-            losses = {"train_loss": update.train_loss(), **batches.evaluate(net)}
-            rows.append({"iteration": k + 1, "lr": rates[k], **losses})
+            found = {"train_loss": update.train_loss(), **batches.evaluate(net, precision=config.precision)}
+            rows.append({"iteration": k + 1, "lr": rates[k], **found})
             watch(rows[-1])
             progress(k + 1)
             if results.has_diverged(rows[-1]):

@@ -20,6 +20,7 @@ from clr.data import Cifar10, Split
 from clr.optim import CaffeSGD
 from clr.schedulers import set_lr
 from clr.training import cuda
+from clr.training.precision import scores
 
 __all__ = ["LAYOUT", "Batches", "Update"]
 
@@ -84,16 +85,16 @@ class Batches:
         return floats.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # (N, 3, 32, 32)
 
     @torch.no_grad()
-    def evaluate(self, net: nn.Module, size: int = 250) -> dict[str, float]:
+    def evaluate(self, net: nn.Module, size: int = 250, precision: str = "float32") -> dict[str, float]:
         """Return the mean loss and the accuracy on the test images, `size` of them at a time."""
         test, total = self.test_set, len(self.test_set.labels)
         with cuda.shared(self.device):
             net.eval()
             loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device, dtype=torch.int64)
             for images, labels in zip(test.images.split(size), test.labels.split(size), strict=True):
-                scores = net(self._normalize(images))
-                loss += F.cross_entropy(scores, labels, reduction="sum")
-                right += (scores.argmax(1) == labels).sum()
+                found = scores(net, self._normalize(images), precision)
+                loss += F.cross_entropy(found, labels, reduction="sum")
+                right += (found.argmax(1) == labels).sum()
             net.train()
             return {"test_loss": loss.item() / total, "test_accuracy": right.item() / total}
 
@@ -144,16 +145,18 @@ class Update:
         start: the first update.
         every: updates between evaluations; so many losses are kept.
         losses: those of the updates since the last evaluation, where the start is not one.
+        precision: of the forward and backward pass.
     """
 
     WARM_UP = 3  # updates before the capture, in which cuDNN and the allocator settle
 
     def __init__(
         self, net: nn.Module, optimizer: Optimizer, batches: Batches, rates: Sequence[float], start: int, every: int,
-        losses: Sequence[float] = (),
+        losses: Sequence[float] = (), precision: str = "float32",
     ) -> None:  # fmt: skip
         device = batches.device
         self.net, self.optimizer, self.batches, self.every = net, optimizer, batches, min(every, len(rates))
+        self.precision = precision
         self.updates_done, self.k = start, torch.tensor([start], device=device)
         self.host_rates, self.rates = rates, torch.tensor(rates, dtype=torch.float32, device=device)
         self.losses = torch.zeros(self.every, device=device)
@@ -205,7 +208,7 @@ class Update:
         for multiplier, lr in self.lr.items():
             lr.copy_(rate * multiplier)
         images, labels = self.batches.get_batch(self.k)
-        loss = F.cross_entropy(self.net(images), labels)
+        loss = F.cross_entropy(scores(self.net, images, self.precision), labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -96,6 +96,26 @@ def test_a_picture_whose_runs_have_not_finished_says_how_to_train_them(name, cap
     assert "Not finished at scale quick: `python -m clr run " in capsys.readouterr().out
 
 
+def test_pictures_whose_runs_have_finished_are_saved_in_silence(headline, tmp_path, capsys):
+    pictures.save(headline, tmp_path / "images")
+    saved = {path.stem for path in (tmp_path / "images").iterdir()}
+    assert saved == {"headline", "cycle-ends", "cycle", "differences"}
+    assert capsys.readouterr().out == "" and not plt.get_fignums()
+
+
+def test_the_picture_of_precision_pairs_bfloat16_with_the_headlines_rows(headline, capsys):
+    for seed, noise in enumerate(NOISE):
+        save("precision", "fixed", seed, {20_000: 0.705 + noise})
+        save("precision", "triangular", seed, {20_000: 0.76 + 2 * noise})
+    for seed, noise in enumerate(NOISE):
+        save("headline", "fixed", seed, {20_000: 0.7 + noise, 70_000: 0.75})
+        save("headline", "triangular", seed, {20_000: 0.76 + noise})
+    ax = pictures.precision(headline).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["n = 3", "n = 3"]
+    assert [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1] == pytest.approx([0.5, 0.0])
+    assert "**No, within one point.** Bfloat16 − float32 at 20,000, cycles" in sentences.precision(headline)
+
+
 def test_the_sentences_of_the_headline(headline):
     assert sentences.fewer_updates(headline) == (
         "Steps at a low rate finish at 75.0% after 70,000 updates (n = 3). "

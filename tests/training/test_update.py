@@ -75,11 +75,15 @@ def capture(update):
             tensor.copy_(value)
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypatch, net):
+PASSES = [*((net, "float32") for net in NETS), ("Cifar10Full", "bfloat16")]
+
+
+@pytest.mark.parametrize(("net", "precision"), PASSES)
+def test_update_needs_nothing_from_the_host_but_an_epochs_order(monkeypatch, net, precision):
     """Warm-up, operators recorded once, then nothing but replays and a new order each epoch: the same bits."""
-    config = changed(net=net, batch_size=200, evaluate_every=4, iterations=12)
-    plain, made = train(config, small), []
+    config = changed(net=net, precision=precision, batch_size=50, evaluate_every=4, iterations=12)
+    data = synthetic_cifar10(train=250, test=100)
+    plain, made = train(config, data), []
     build = Update.__init__
 
     def start(update, *arguments):
@@ -92,7 +96,7 @@ def test_update_needs_nothing_from_the_host_but_an_epochs_order(small, monkeypat
 
     monkeypatch.setattr(Update, "__init__", start)
     monkeypatch.setattr(Update, "_capture", captured)
-    assert_same(train(config, small), plain)
+    assert_same(train(config, data), plain)
     [(after, graph)] = made
     assert (after, graph.replays) == (3, 9)
 
@@ -109,9 +113,9 @@ def test_torchs_optimizers_take_the_rate_from_the_host(small):
 
 @on_cuda("whether a replayed graph has the bits of the same update uncaptured")
 @pytest.mark.parametrize("every", [1, 8])  # 8: seven replays are under way at once
-@pytest.mark.parametrize("net", NETS)
-def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net, every):
-    config = changed(net=net, batch_size=50, evaluate_every=every)
+@pytest.mark.parametrize(("net", "precision"), PASSES)
+def test_captured_run_has_the_bits_of_an_uncaptured_one(small, monkeypatch, net, precision, every):
+    config = changed(net=net, precision=precision, batch_size=50, evaluate_every=every)
     captured = train(config, small, device="cuda")
     monkeypatch.setattr(Update, "WARM_UP", 10**9)
     assert_same(train(config, small, device="cuda"), captured)
