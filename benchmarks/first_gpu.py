@@ -127,7 +127,7 @@ def kernels() -> list[str]:
 
 def interrupt() -> int:
     """Return the exit status after Ctrl-C: 130 is right."""
-    command = [sys.executable, "-m", "clr", "run", "headline", "--scale", "quick", "--device", "cuda"]
+    command = [sys.executable, "-m", "clr", "run", "headline", "--scale", "full", "--device", "cuda"]
     environment = os.environ | {"CLR_DATA": "synthetic", "CLR_HOME": tempfile.mkdtemp()}
     running = subprocess.Popen(command, env=environment)
     time.sleep(30)

@@ -30,12 +30,25 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "home"))
 
 
+is_available, visible = torch.cuda.is_available, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cuda_is_hidden():
+    """Tests compare bits with the CPU, or kill processes, so a GPU would make them fail. Fixtures of modules, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
+        yield
+
+
 @pytest.fixture(autouse=True)
-def only_tests_of_cuda_see_it(request, monkeypatch):
-    """Other tests compare bits with the CPU, or kill processes, so a GPU would make them fail."""
-    if not request.node.get_closest_marker("cuda"):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
+def tests_of_cuda_see_it(request, monkeypatch):
+    if request.node.get_closest_marker("cuda"):
+        monkeypatch.setattr(torch.cuda, "is_available", is_available)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
 
 @pytest.fixture(autouse=True)

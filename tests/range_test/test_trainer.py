@@ -143,6 +143,24 @@ def test_accumulated_batches_equal_the_big_batch():
     np.testing.assert_allclose(*curves, rtol=1e-12)
 
 
+def test_losses_are_kept_where_the_next_call_overwrites_them():
+    """As a model does that is compiled for CUDA graphs, with mode="reduce-overhead"."""
+    given = []
+
+    def overwriting(outputs, targets):
+        for loss in given:
+            loss.data.fill_(torch.nan)
+        given.append(F.cross_entropy(outputs, targets))
+        return given[-1]
+
+    losses = []
+    for loss_fn in (F.cross_entropy, overwriting):
+        torch.manual_seed(0)
+        model, optimizer, loader = script(plain_list, sgd)
+        losses.append(clr.lr_range_test(model, optimizer, loss_fn, loader, loader, **SHORT).frame["train_loss"])
+    assert len(given) == 12 and losses[0].equals(losses[1])
+
+
 def test_autocast_reaches_the_model_and_the_metric():
     kinds = set()
     model = nn.Linear(2, 2)

@@ -1,6 +1,7 @@
 """What surrounds CUDA, tried on the CPU with stubs for the device: streams, the gate, a capture that fails."""
 
 import dataclasses
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,29 @@ def test_a_driver_that_torch_cannot_use_is_named(monkeypatch, version, reason):
     monkeypatch.setattr(machine.os.path, "exists", lambda path: path == "/proc/driver/nvidia/version")
     monkeypatch.setattr(torch.version, "cuda", version)
     assert reason in machine.describe_device("cpu")
+
+
+def test_a_result_on_cuda_names_the_device_and_cudnn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91_900)
+    on_cuda, on_cpu = machine.provenance("cuda:0", 1), machine.provenance("cpu", 1)
+    assert (on_cuda["device"], on_cuda["cudnn"]) == ("NVIDIA H200", 91_900)
+    assert on_cpu["device"] != "NVIDIA H200" and "cudnn" not in on_cpu
+
+
+@pytest.fixture(scope="module")
+def seen_by_a_module():
+    return torch.cuda.is_available(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_what_a_module_of_tests_prepares_sees_no_cuda(seen_by_a_module):
+    assert seen_by_a_module == (False, "")
+
+
+@pytest.mark.cuda
+def test_a_test_of_cuda_sees_what_there_is():
+    assert torch.cuda.is_available() == (torch.cuda.device_count() > 0)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") != "" or torch.cuda.device_count() == 0
 
 
 # Streams.
