@@ -132,8 +132,9 @@ def controls(study: Study) -> str:
     alone = study.config("controls", pictures.PAIR[0])
     length = alone.policy.cycle_length  # type: ignore[attr-defined]
     dropped = _at(study, "controls", pictures.PAIR[1])
-    last = _at(study, "controls", pictures.PAIR[0], alone.iterations // length * length)
-    words = [_capital(gap("cycles alone", "cycles that then drop", _difference(last, dropped), "end"))]
+    end = alone.iterations // length * length
+    last, words = _at(study, "controls", pictures.PAIR[0], end), []
+    words.append(_capital(gap(f"cycles alone, at {end:,}", "cycles that then drop", _difference(last, dropped), "end")))
     for arm in ("linear-25k", "one-cycle-25k", "fixed-25k"):
         other = _at(study, "controls", arm)
         if len(other):
