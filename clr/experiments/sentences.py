@@ -129,12 +129,13 @@ def cycle_ends(study: Study) -> str:
 @_full_only("controls", *pictures.PAIR)
 def controls(study: Study) -> str:
     """Return what dropping the rate is worth to cycles, and how cycles with drops end against what comes down once."""
-    alone = study.config("controls", pictures.PAIR[0])
-    length = alone.policy.cycle_length  # type: ignore[attr-defined]
+    cycles = study.config("controls", pictures.PAIR[0])
+    length = cycles.policy.cycle_length  # type: ignore[attr-defined]
     dropped = _at(study, "controls", pictures.PAIR[1])
-    end = alone.iterations // length * length
+    end = cycles.iterations // length * length
     last, words = _at(study, "controls", pictures.PAIR[0], end), []
-    words.append(_capital(gap(f"cycles alone, at {end:,}", "cycles that then drop", _difference(last, dropped), "end")))
+    alone = f"cycles alone, at {end:,} updates,"
+    words.append(_capital(gap(alone, "cycles that then drop", _difference(last, dropped), "end")))
     for arm in ("linear-25k", "one-cycle-25k", "fixed-25k"):
         other = _at(study, "controls", arm)
         if len(other):
