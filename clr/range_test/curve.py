@@ -5,7 +5,10 @@ On the axis by which the test was spaced (the rate if linear, its logarithm othe
 1. A cubic smoothing spline (scipy) smooths the metric. Its smoothness is the one that predicts each block of
    neighboring evaluations best from all the others. Neighbors share noise here, so leaving out single evaluations
    (GCV) would take noise for signal.
-2. The metric *rises* if it reaches three standard deviations of its own noise above the untrained metric.
+2. The metric *rises* if it reaches three standard deviations of its own noise above the untrained metric. Training that
+   fails can make most of the noise and hide the rise before it. If the whole curve does not rise, what comes before its
+   best evaluation is judged alone, and the rest is smoothed apart. (With the best one, chosen as such, noise would rise
+   too often.)
 3. If the gain is lost again, `base_lr` is where a fifth of it is made, the start of the "20% to 80% rise time". (A
    tenth, the other usual start, scatters a third more over seeds.) `max_lr` is a third of the rate at which half of the
    gain is lost: a test passes a rate before the harm is done, and a net that is warmed up bears more than a fresh one.
@@ -34,7 +37,7 @@ from scipy.interpolate import make_smoothing_spline
 
 __all__ = [
     "MIN_EVALUATIONS", "Curve", "CurveKind", "CurveShape", "analyse", "clipped", "cross_validated_spline",
-    "has_diverged", "robust_std", "to_curve", "wild_block_bootstrap",
+    "has_diverged", "robust_std", "smoothed", "to_curve", "wild_block_bootstrap",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -45,6 +48,7 @@ LOST_FRACTION = 0.5  # of the gain
 MAX_LR_DIVISOR = 3  # see point 3
 PLATEAU_SLOPE_RATIO = 0.5
 MIN_EVALUATIONS = 10  # with fewer, a fifth of the gain lies within one interval of the rise
+MIN_SPLINE = 5  # evaluations, for scipy's smoothing spline
 REFERENCE = 10  # evaluations at the start, whose losses show their own level and spread
 MAX_KNEES = 100  # places at which two lines may meet
 LAMBDAS = np.logspace(-2, 10, 49)  # from nearly no smoothing to a straight line
@@ -130,13 +134,40 @@ def analyse(curve: Curve) -> CurveShape:
     if len(curve.y) < MIN_EVALUATIONS:
         return CurveShape(CurveKind.TOO_FEW)
     curve = replace(curve, y=clipped(curve))
-    smooth, errors = cross_validated_spline(curve.y)
-    start = curve.untrained_metric if np.isfinite(curve.untrained_metric) else smooth[0]
-    clear = max(RISE_SIGMAS * robust_std(errors), 1e-9 * np.abs(curve.y).max())
-    if smooth.max() - start <= clear:
-        falls = curve.diverged or start - smooth.min() > clear
-        return CurveShape(CurveKind.FALLING if falls else CurveKind.FLAT)
-    return _peak(curve, smooth, start)
+    smooth, errors, rises = smoothed(curve)
+    start = _start(curve, smooth)
+    if rises:
+        return _peak(curve, smooth, start)
+    falls = curve.diverged or start - smooth.min() > _clear(curve, errors)
+    return CurveShape(CurveKind.FALLING if falls else CurveKind.FLAT)
+
+
+def smoothed(curve: Curve) -> tuple[Array, Array, bool]:
+    """Return the smoothed metric, its prediction errors, and whether it rises (point 2 of this module's text)."""
+    y = clipped(curve)
+    smooth, errors = cross_validated_spline(y)
+    end = int(y.argmax())
+    if _rises(curve, smooth, errors) or not MIN_EVALUATIONS <= end < len(y):
+        return smooth, errors, _rises(curve, smooth, errors)
+    before, early = cross_validated_spline(y[:end])
+    if not _rises(curve, before, early):
+        return smooth, errors, False
+    enough = len(y) - end >= MIN_SPLINE
+    after, late = cross_validated_spline(y[end:]) if enough else (y[end:], np.zeros(len(y) - end))
+    return np.concatenate([before, after]), np.concatenate([early, late]), True
+
+
+def _rises(curve: Curve, smooth: Array, errors: Array) -> bool:
+    return bool(smooth.max() - _start(curve, smooth) > _clear(curve, errors))
+
+
+def _start(curve: Curve, smooth: Array) -> float:
+    return curve.untrained_metric if np.isfinite(curve.untrained_metric) else float(smooth[0])
+
+
+def _clear(curve: Curve, errors: Array) -> float:
+    """Return the least difference that is no noise."""
+    return max(RISE_SIGMAS * robust_std(errors), 1e-9 * float(np.abs(clipped(curve)).max()))
 
 
 def clipped(curve: Curve) -> Array:
@@ -268,7 +299,7 @@ def _least_squares_knees(lines: tuple[Array, Array, Array], y: Array) -> tuple[f
 
 def wild_block_bootstrap(curve: Curve, samples: int) -> list[CurveShape]:
     """Return shapes of the curve with its prediction errors under random signs, one sign per block; always the same."""
-    smooth, errors = cross_validated_spline(clipped(curve))
+    smooth, errors, _ = smoothed(curve)
     blocks = _blocks(len(errors))
     random = np.random.default_rng(0)
     signs = random.choice([-1.0, 1.0], size=(samples, blocks[-1] + 1))[:, blocks]

@@ -7,6 +7,7 @@ from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 
 from clr.range_test.bounds import suggest_bounds
 from clr.range_test.curve import CurveKind
+from clr.range_test.record import as_range_tests
 
 
 def test_a_hill_has_a_foot_and_a_third_of_its_fall():
@@ -124,3 +125,35 @@ def test_leaving_blocks_out_in_one_go_is_leaving_them_out_one_by_one():
             errors.append(np.sum((guess - y[block]) ** 2))
         scores.append(np.sum(errors))
     assert np.sum(cross_validated_spline(y)[1] ** 2) == pytest.approx(min(scores), rel=1e-6)
+
+
+def measured(metric, untrained):
+    """Return a curve that `find_bounds` made of a net with one logit, up to where it diverged."""
+    rows = {"lr": [np.nan, *10 ** (0.15 * np.arange(len(metric)))], "metric": [untrained, *metric], "seed": 0}
+    return pd.DataFrame(rows)
+
+
+LOUD = [  # -log(loss) and accuracies, as measured
+    (.365, [.37, .37, .37, .38, .39, .42, .45, .5, .58, .75, .93, .86, .85, .7, .55, .57, .47, .76, .38, -.3, -1.15]),
+    (.345, [.35, .35, .35, .36, .37, .38, .4, .44, .53, .67, .82, .9, .65, .46, .52, .68, .79, .57, .19, .56, -2.4]),
+    (.61, [.62, .62, .63, .65, .62, .64, .71, .72, .72, .72, .78, .81, .79, .72, .48, .77, .79, .75, .64, .44, .56]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("untrained", "metric"), LOUD)
+def test_a_clear_rise_before_a_loud_failure_is_a_rise(untrained, metric):
+    from clr.range_test.curve import analyse, to_curve
+
+    test = as_range_tests(measured(metric, untrained))[0]
+    shape, best = analyse(to_curve(test)), np.log(10) * 0.15 * int(np.argmax(metric))
+    assert shape.kind is CurveKind.PEAK and shape.base_x < best < shape.max_x + np.log(3)
+
+
+@pytest.mark.parametrize("sd", [0, 0.7])
+def test_noise_without_a_rise_seldom_has_one_before_its_best_evaluation(sd):
+    from clr.range_test.curve import Curve, smoothed
+
+    random = np.random.default_rng(0)
+    white = random.normal(0, 1, (40, 26))
+    curves = [Curve(np.arange(25.0), e[1:] + sd * e[:-1], 0.0, True, True) for e in white]
+    assert sum(smoothed(curve)[2] for curve in curves) <= 2
