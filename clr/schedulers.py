@@ -131,7 +131,9 @@ class PolicyLR(LRScheduler):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
         for name, value in {"policy": policy, "momentum": policy if momentum is None else momentum}.items():
             if not callable(value):
-                raise TypeError(f"{name} must be a policy or a callable of the iteration, got {value!r}")
+                hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
+                got = f"{_checks.brief(value)}{hint}"
+                raise TypeError(f"{name} must be a policy or a callable of the iteration, got {got}")
         for group in optimizer.param_groups:
             if momentum is not None and not group.keys() & {"momentum", "betas"}:
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"

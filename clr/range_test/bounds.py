@@ -25,9 +25,8 @@ from clr.range_test.curve import (
     CurveKind,
     CurveShape,
     analyse,
-    clipped,
-    cross_validated_spline,
     robust_std,
+    smoothed,
     to_curve,
     wild_block_bootstrap,
 )
@@ -45,7 +44,7 @@ NO_INTERVAL = (float("nan"), float("nan"))
 NO_PEAKS = dict.fromkeys(FACTORS, (float("nan"), NO_INTERVAL))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bounds:
     """The bounds and the peak rates that range tests give, how certain they are, and why.
 
@@ -69,6 +68,10 @@ class Bounds:
     spacing: str
     peaks: dict[str, tuple[float, Interval]]
     tests: tuple[RangeTest, ...]
+
+    def __repr__(self) -> str:
+        known = f"peak_lr={self.peak_lr('linear'):.2g}, base_lr={self.base_lr:.2g}, max_lr={self.max_lr:.2g}"
+        return f"Bounds({known}, n_curves={self.n_curves})"
 
     def __str__(self) -> str:
         rows = [f"  {name:<12}{lr:<11.2g}{ci[0]:.2g} to {ci[1]:.2g}" for name, (lr, ci) in self.peaks.items()]
@@ -259,7 +262,7 @@ def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.D
     smooth = _mean_smooth(lr, curves)
     if len(curves) == 1:
         enough = len(curves[0].y) >= MIN_EVALUATIONS
-        half = 1.96 * robust_std(cross_validated_spline(clipped(curves[0]))[1]) if enough else np.nan
+        half = 1.96 * robust_std(smoothed(curves[0])[1]) if enough else np.nan
         low, high = smooth - half, smooth + half
     else:  # where some have diverged, the others are not a fair sample
         whole = np.where(count == len(curves), table["std"], np.nan)
@@ -272,5 +275,5 @@ def _mean_smooth(lr: Array, curves: Sequence[Curve]) -> Array:
     smooths = []
     for curve in (curve for curve in curves if len(curve.y) >= MIN_EVALUATIONS):
         at = np.exp(curve.x) if curve.log_axis else curve.x
-        smooths.append(np.interp(lr, at, cross_validated_spline(clipped(curve))[0], right=np.nan))
+        smooths.append(np.interp(lr, at, smoothed(curve)[0], right=np.nan))
     return np.mean(smooths, axis=0) if smooths else np.nan * lr

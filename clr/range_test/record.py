@@ -18,7 +18,7 @@ DESCRIPTION = {"spacing", "multipliers", "diverged", "held_out", "bad_data", "me
 LOSSES = "losses"  # a column of a file: those since the row before, as text
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RangeTest:
     """One curve of a range test.
 
@@ -42,6 +42,11 @@ class RangeTest:
     metric_name: str = "metric"
     examples: int = 0
     losses: tuple[float, ...] = ()
+
+    def __repr__(self) -> str:
+        lr = self.frame["lr"]
+        rates = f"lr={lr.min():.2g} to {lr.max():.2g}, evaluations={lr.notna().sum()}"
+        return f"RangeTest({rates}, metric={self.metric_name!r}, seed={self.seed}, diverged={self.diverged})"
 
     def table(self) -> pd.DataFrame:
         """Return the frame with a column for everything else; `as_range_tests` takes it apart again."""

@@ -188,6 +188,8 @@ def check_arguments(
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
         if name != "metric" or value is not None:
             _checks.function(name, value)
+        if isinstance(value, type) and issubclass(value, nn.Module):
+            raise TypeError(f"{name} must be an object, such as {value.__name__}(), got the class")
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):

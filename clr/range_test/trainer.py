@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clr.range_test.callbacks import checked_forward, checked_metric, with_note
 from clr.range_test.metric import choose_metric
 from clr.range_test.randomness import preserve_rng
 from clr.schedulers import lr_multipliers, set_lr
@@ -26,8 +27,8 @@ class Trainer:
         forward: Forward, metric: Callable[[Any, Any], Any] | None, autocast: torch.dtype | None,
         scaler: torch.amp.GradScaler | None,
     ) -> None:  # fmt: skip
-        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.forward, self.metric, self.autocast, self.scaler = forward, metric, autocast, scaler
+        self.model, self.optimizer, self.loss_fn = model, optimizer, with_note("loss_fn", loss_fn)
+        self.forward, self.metric, self.autocast, self.scaler = checked_forward(forward), metric, autocast, scaler
         self.device = next(p for p in model.parameters() if p.requires_grad).device
         self.multipliers = lr_multipliers(optimizer)
         optimized = [p for group in optimizer.param_groups for p in group["params"]]
@@ -121,7 +122,8 @@ class Trainer:
             self.metric, self.metric_name = choose_metric(outputs, targets), "accuracy"
             if self.metric is None:
                 self.metric, self.metric_name = lambda *pair: -float(self.loss_fn(*pair)), "-loss"
-        return self.metric(outputs, targets)
+        metric = checked_metric(self.metric) if self.metric_name == "metric" else self.metric
+        return metric(outputs, targets)
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
         """Return the mean over the processes that train this model together, the same on each."""

@@ -218,3 +218,17 @@ def test_peak_rates_need_training_losses_at_exponential_rates():
     assert suggest_bounds(with_losses).policy("constant", 10).lr == suggest_bounds(with_losses).peak_lr("constant")
     linear = frame(hill(LINEAR), LINEAR).assign(train_loss=1.0)
     assert all(np.isnan(suggest_bounds(curve).peak_lr("linear")) for curve in (frame(hill(LOG)), linear))
+
+
+def test_bounds_and_curves_are_short_in_a_repr():
+    test = clr.range_test.RangeTest(frame(hill(LOG)).assign(train_loss=1.0), "exponential", seed=3)
+    assert repr(suggest_bounds(test)) == "Bounds(peak_lr=nan, base_lr=0.0062, max_lr=1, n_curves=1)"
+    assert repr(test) == "RangeTest(lr=0.0001 to 10, evaluations=100, metric='metric', seed=3, diverged=False)"
+
+
+def test_bounds_for_a_policy_are_an_error_that_says_which_call_makes_one():
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(TypeError, match=r"got Bounds\(.*\); use bounds.policy\(schedule, iterations\)"):
+        clr.PolicyLR(optimizer, suggest_bounds(frame(hill(LOG))))
