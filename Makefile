@@ -60,7 +60,7 @@ readme: .venv/ready
 	$(BIN)/python -m tools.results_page
 
 bench: .venv/ready
-	for name in small_things range_test_cost training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done
+	for name in small_things range_test_cost range_test_coverage training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done
 
 check: .venv/ready
 	$(BIN)/ruff check .

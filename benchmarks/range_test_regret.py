@@ -4,6 +4,7 @@
     python benchmarks/range_test_regret.py pack                          # what was collected, as committed files
     python benchmarks/range_test_regret.py report                        # the tables, regret.json and images/regret.png
     python benchmarks/range_test_regret.py choices                       # the same with other constants in the rule
+    python benchmarks/range_test_regret.py bounds                        # how good base_lr and max_lr are
     python benchmarks/range_test_regret.py --finder package.module:function    # judges yours, without any training
 
 The regret of a rate is the percent of the best rate's gain that is lost by training with it: the gain is the held-out
@@ -44,7 +45,7 @@ from regret_judge import (
 from regret_judge import without_finder as no_finder
 from regret_score import RESULTS, SCHEDULES, Truth, read_runs, truths
 
-from clr.range_test.peak import landmark
+from clr.range_test.peak import in_logs, landmark
 
 ROOT = Path(__file__).parents[1]
 WORK, IMAGES = ROOT / "runs" / "range_test_regret", ROOT / "images"
@@ -83,21 +84,23 @@ def pack_all() -> None:
 
 
 READS = {
+    "its logarithm": lambda curve: curve.train,
     "training loss": lambda curve: curve.train,
-    "its logarithm": lambda curve: np.log(curve.train),
     "held-out loss": lambda curve: curve.few_loss,
     "held-out metric": lambda curve: -curve.few_metric,
 }
 
 
 def landmarks(
-    curves: Mapping[str, Any], protocol: str, five: bool, read: str = "training loss", **constants: float
+    curves: Mapping[str, Any], protocol: str, five: bool, read: str = "its logarithm", **constants: float
 ) -> Landmarks:
     """Return the rule's landmarks of every task: of two fives of curves, or of every curve alone."""
     found = {}
     for task, protocols in curves.items():
         tests = {seed: (c.lr, READS[read](c)) for seed, c in protocols.get(protocol, {}).items()}
         picks = [[tests[s] for s in half if s in tests] for half in HALVES] if five else [[t] for t in tests.values()]
+        if read == "its logarithm":
+            picks = [in_logs(pick) for pick in picks]
         found[task] = [float(np.log10(landmark(pick, **constants))) for pick in picks if pick]
     return {task: places for task, places in found.items() if places}
 
@@ -242,6 +245,21 @@ def choices() -> None:
     print(table(found).to_markdown())
 
 
+def bounds() -> None:
+    """Print how good base_lr and max_lr are, and which metric's max_lr leads to less regret; write bounds.json."""
+    import regret_bounds
+
+    curves = read_curves()
+    grid = read_runs("grid")
+    truth = known(grid, curves)
+    curves = {task: curves[task] for task, _ in truth}
+    quality = regret_bounds.quality(curves, grid)
+    metrics = regret_bounds.metrics(curves, truth)
+    print(quality.to_markdown(floatfmt=".2g"), "\n\n", table(metrics).to_markdown(), sep="")
+    written = {"bounds": json.loads(quality.to_json(orient="index")), "metrics": as_records(metrics)}
+    (RESULTS / "bounds.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
 PICTURED = {  # on the README's picture, in its words
     "clr, five curves": "clr, 700 updates", "clr, 100 updates": "clr, 100 updates",
     "fastai valley, 100 updates": "fastai's valley, 100",
@@ -290,11 +308,12 @@ def judge(name: str, protocol: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["collect", "pack", "report", "choices"], default="report")
+    parser.add_argument("what", nargs="?", choices=["collect", "pack", "report", "choices", "bounds"], default="report")
     parser.add_argument("--finder", metavar="package.module:function", help="judge it, without training")
     parser.add_argument("--protocol", choices=["wide", "close"], default="wide", help="the tests it is given")
     arguments = parser.parse_args()
     if arguments.finder:
         judge(arguments.finder, arguments.protocol)
     else:
-        {"collect": collect_all, "pack": pack_all, "report": report, "choices": choices}[arguments.what]()
+        commands = {"collect": collect_all, "pack": pack_all, "report": report, "choices": choices, "bounds": bounds}
+        commands[arguments.what]()

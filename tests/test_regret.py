@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 regret_judge = pytest.importorskip("regret_judge")
 regret_score = pytest.importorskip("regret_score")
+regret_bounds = pytest.importorskip("regret_bounds")
 
 SCHEDULES = regret_score.SCHEDULES
 
@@ -89,3 +90,21 @@ def test_schedules_are_compared_with_the_best_one() -> None:
     assert found["linear"]["mean"] == pytest.approx(0, abs=1e-6)
     assert found["constant"]["worst"] == pytest.approx(50, abs=4)
     assert found["linear"]["saved"] == pytest.approx(found["constant"]["mean"])
+
+
+def test_the_largest_rate_that_trains_is_one_at_which_every_seed_makes_half_of_the_gain() -> None:
+    runs = grid()[lambda rows: rows["schedule"] == "constant"]
+    assert regret_bounds.largest_that_trains(runs) == pytest.approx(10**-1.25)  # .9 - .4 is half way up from .1
+    runs.loc[(runs["seed"] == 1) & (runs["rate"] > 0.03), "last"] = 0.1
+    assert regret_bounds.largest_that_trains(runs) == pytest.approx(10**-1.75)
+    assert regret_bounds.largest_that_trains(grid(lost=0)[lambda rows: rows["rate"] < 0.3]) == np.inf
+
+
+def test_a_stored_curve_is_read_as_the_range_test_that_it_was() -> None:
+    curve = regret_judge.read_curves()["digits MLP, Adam"]["close"][0]
+    test = regret_bounds.as_test(curve, 0)
+    assert len(test.frame) == 51 and np.isnan(test.frame["lr"][0]) and test.losses == tuple(curve.train)
+    assert test.frame["train_loss"][1:].to_numpy() == pytest.approx(curve.train.reshape(50, 2).mean(1))
+    assert test.frame["metric"][50] == curve.few_metric[99] and test.frame["lr"][50] == curve.lr[99]
+    logs = regret_bounds.as_test(curve, 0, "-log(loss)").frame["metric"]
+    assert np.exp(-logs[1:].to_numpy()) == pytest.approx(curve.few_loss[1::2])

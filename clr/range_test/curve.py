@@ -14,7 +14,7 @@ On the axis by which the test was spaced (the rate if linear, its logarithm othe
    gain is lost: a test passes a rate before the harm is done, and a net that is warmed up bears more than a fresh one.
    Trained at a constant rate, nets fail at about a third of that rate. The third was read off three tasks (digits MLP
    and CNN by SGD, a transformer by Adam), with the first curves of Caffe's quick net already seen.
-   `benchmarks/range_test_quality.py` checks it on others.
+   `benchmarks/range_test_regret.py bounds` checks it on others.
 4. If the gain is not lost, three straight lines are fitted by least squares: the level before training (of the first
    evaluation if that is unknown), a rise, and what follows. `base_lr` is where the first two meet. `max_lr` is where
    the last two meet if the last rises less than half as fast; otherwise the curve still rises and `max_lr` is unknown.

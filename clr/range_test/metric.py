@@ -1,12 +1,15 @@
-"""The metric of a range test that was given none: accuracy if outputs and targets are plainly those of a classifier."""
+"""The metric of a range test that was given none, and the loss of a net that has learned nothing but a constant."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["choose_metric"]
+__all__ = ["choose_metric", "constant_loss"]
+
+ENOUGH = 10  # examples, for a mean of the targets
 
 
 def choose_metric(outputs: Any, targets: Any) -> Callable[[Tensor, Tensor], float] | None:
@@ -46,3 +49,18 @@ def _are_zero_or_one(targets: Tensor) -> bool:
 
 def _looks_like_probabilities(outputs: Tensor) -> bool:
     return bool(((outputs >= 0) & (outputs <= 1)).all())
+
+
+def constant_loss(loss_fn: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> float:
+    """Return the loss of outputs that are the mean of the targets, whatever the input; NaN if this is no regression.
+
+    >>> from torch import nn, tensor
+    >>> targets = tensor([[9.0], [11.0]] * 5)
+    >>> constant_loss(nn.functional.mse_loss, targets, targets)
+    1.0
+    """
+    tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
+    if tensors and targets.is_floating_point() and outputs.shape == targets.shape and targets.shape[:1] >= (ENOUGH,):
+        with suppress(Exception):  # the loss may need more of outputs than their values
+            return float(loss_fn(targets.mean(0, keepdim=True).expand_as(targets), targets))
+    return float("nan")

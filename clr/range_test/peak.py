@@ -1,13 +1,16 @@
 """The rate to train with, for every schedule, from the training losses of range tests.
 
-1. The loss is averaged over the curves and smoothed over a tenth of a decade. Where a curve has ended before the
-   others, or its loss is far above the untrained one, all is lost: it counts as the untrained loss plus the gain.
-2. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
+1. The logarithm of the loss is read, so that its unit does not matter, and a fall from 1 to 0.1 counts as much as one
+   from 100 to 10. A loss that is somewhere 0 or negative is read as it is.
+2. It is averaged over the curves and smoothed over a tenth of a decade. Where a curve has ended before the others, or
+   its loss is far above the untrained one, all is lost: it counts as the untrained loss plus the gain.
+3. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
    is the end of the curve and only a lower limit.
-3. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.
+4. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.
 
 How the constants were chosen (`benchmarks/range_test_regret.py` judges every task by constants of the others):
-- LOST, half of the gain: as for `max_lr`. Values from 0.3 to 0.7 do about as well.
+- The logarithm: less regret than the loss itself, on average and on the worst task, for every schedule.
+- LOST, half of the gain: as for `max_lr`. Smaller values do worse, larger ones about as well.
 - WIDTH: values from 0.05 to 0.15 decades do about as well.
 - FACTORS: the geometric mean over the tasks of landmark over best rate. One factor per schedule does no better.
 - INTERVAL: holds 95% of the best rates of all tasks, so that it holds 90% of those of tasks it was not chosen on.
@@ -17,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["FACTORS", "landmark", "peak_rates"]
+__all__ = ["FACTORS", "in_logs", "landmark", "peak_rates"]
 
 LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
@@ -47,9 +50,17 @@ def peak_rates(
     >>> round(lr, 2), low < lr < high
     (0.02, True)
     """
-    lost = landmark(curves)
+    lost = landmark(in_logs(curves))
     peaks = {schedule: lost / factor for schedule, factor in factors.items()}
     return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
+
+
+def in_logs(curves: Sequence[Curve]) -> list[Curve]:
+    """Return the curves with the logarithms of their losses, or unchanged where a loss is 0 or negative."""
+    losses = [np.asarray(losses, float) for _, losses in curves]
+    if any((part <= 0).any() for part in losses):
+        return list(curves)
+    return [(rates, np.log(part)) for (rates, _), part in zip(curves, losses, strict=True)]
 
 
 def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:

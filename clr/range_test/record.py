@@ -14,7 +14,9 @@ from clr import _checks
 __all__ = ["RangeTest", "as_range_tests", "from_dict", "to_dict"]
 
 COLUMNS = ("iteration", "lr", "metric", "train_loss")  # of a frame; the other columns of a file describe the curve
-DESCRIPTION = {"spacing", "multipliers", "diverged", "held_out", "bad_data", "metric_name", "examples", "seed"}
+DESCRIPTION = {
+    "spacing", "multipliers", "diverged", "held_out", "bad_data", "metric_name", "examples", "seed", "constant_loss",
+}  # fmt: skip
 LOSSES = "losses"  # a column of a file: those since the row before, as text
 
 
@@ -29,6 +31,7 @@ class RangeTest:
     held_out: whether no batch was both trained on and evaluated on, as far as the loaders show.
     bad_data: whether a batch held numbers that are not finite when the loss was not finite.
     metric_name: "accuracy" or "-loss" if the test chose it.  examples: how many each evaluation looks at; 0 if unknown.
+    constant_loss: of outputs that are the mean of the targets; None if unknown, or if this is no regression.
     losses: the training loss of every update, before it; empty if unknown.
     """
 
@@ -42,6 +45,7 @@ class RangeTest:
     metric_name: str = "metric"
     examples: int = 0
     losses: tuple[float, ...] = ()
+    constant_loss: float | None = None
 
     def __repr__(self) -> str:
         lr = self.frame["lr"]
@@ -52,8 +56,7 @@ class RangeTest:
         """Return the frame with a column for everything else; `as_range_tests` takes it apart again."""
         multipliers = " ".join(map(repr, self.multipliers))
         described = {name: getattr(self, name) for name in sorted(DESCRIPTION)} | {"multipliers": multipliers}
-        if self.seed is None:
-            del described["seed"]
+        described = {name: value for name, value in described.items() if value is not None}
         if self.losses:
             ends = [0, *self.frame["iteration"]]
             parts = [self.losses[start:end] for start, end in pairwise(ends)]
@@ -143,6 +146,8 @@ def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
         known["multipliers"] = tuple(float(part) for part in str(known["multipliers"]).split())
     if "examples" in known:
         known["examples"] = int(known["examples"])
+    if "constant_loss" in known:
+        known["constant_loss"] = float(known["constant_loss"])
     if "seed" in known:
         known["seed"] = None if pd.isna(known["seed"]) else int(known["seed"])
     if LOSSES in rows:

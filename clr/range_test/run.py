@@ -157,7 +157,7 @@ def run_curve(
     frame = pd.DataFrame(rows, columns=["iteration", "lr", "metric", "train_loss"])
     return RangeTest(
         frame, ramp.spacing, trainer.multipliers, diverged, bad_data=bad_data, metric_name=trainer.metric_name,
-        examples=trainer.examples, losses=tuple(losses),
+        examples=trainer.examples, losses=tuple(losses), constant_loss=trainer.constant_loss,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clr.range_test.callbacks import checked_forward, checked_metric, with_note
-from clr.range_test.metric import choose_metric
+from clr.range_test.metric import choose_metric, constant_loss
 from clr.range_test.randomness import preserve_rng
 from clr.schedulers import lr_multipliers, set_lr
 
@@ -34,6 +34,8 @@ class Trainer:
         optimized = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = list(dict.fromkeys([*model.parameters(), *optimized]))
         self.group, self.metric_name, self.examples = _process_group(model), "metric", 0
+        self.constant_loss: float | None = None
+        self.evaluated = False
         self.losses: list[Tensor] = []
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self.needs_closure = closure is not None and closure.default is closure.empty  # LBFGS
@@ -105,6 +107,7 @@ class Trainer:
             for batch in batches:
                 with self._autocast():
                     outputs, targets = self.forward(self.model, to_device(batch, self.device))
+                    self._note_constant(outputs, targets)
                     size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
                     total, count = total + self._metric(outputs, targets) * size, count + size
         for module, mode in modes:
@@ -116,6 +119,13 @@ class Trainer:
             return float(total) / count
         both = self._mean_over_ranks(torch.tensor([float(total), count], device=self.device))
         return float(both[0] / both[1])
+
+    def _note_constant(self, outputs: Any, targets: Any) -> None:
+        """Note, once, the loss of a net that gives the mean target for every input."""
+        if not self.evaluated:
+            loss = torch.tensor(constant_loss(self.loss_fn, outputs, targets), device=self.device)
+            loss = self._mean_over_ranks(loss)
+            self.evaluated, self.constant_loss = True, float(loss) if loss.isfinite() else None
 
     def _metric(self, outputs: Any, targets: Any) -> Any:
         if self.metric is None:

@@ -28,6 +28,7 @@ _SEEN = {
     CurveKind.BAD_DATA: "The loss is not finite at a rate at which nothing can have changed. Check the data for NaN "
     "and infinity; no rate causes this.",
 }  # fmt: skip
+MOSTLY = 0.5  # of the fall of the loss
 DISAGREE = "The curves disagree ({kinds}), so neither bound can be found. Use more seeds, or more updates."
 
 
@@ -45,11 +46,10 @@ def write_verdict(
         words = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
     else:
         words = [_SEEN[bounds.kind], *_bounds(bounds), *_agreement(bounds, agreeing)]
-    words = _peaks(bounds) + words  # what to do comes first
+    words = _peaks(bounds) + _constant(bounds) + words  # what to do comes first
     if diverged := sum(curve.diverged and not curve.bad_data for curve in curves):
-        words.append(
-            f"Training diverged in {diverged} of {len(curves)} curves, as it should when a test goes far enough."
-        )
+        expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
+        words.append(f"Training diverged in {diverged} of {len(curves)} curves{expected}.")
     words.append(
         f"Based on {len(curves)} curves." if len(curves) > 1 else "Based on one curve: intervals cover its noise, not "
         "the spread between seeds. Use five seeds if you can."
@@ -100,12 +100,25 @@ def _peaks(bounds: Any) -> list[str]:
     return words
 
 
+def _constant(bounds: Any) -> list[str]:
+    """Return a warning where a net that gives the mean target for every input makes most of the loss's fall."""
+    tests = [test for test in bounds.tests if getattr(test, "constant_loss", None) is not None]
+    shares = []
+    for test in tests:
+        losses = test.frame["train_loss"].dropna()
+        start = float(np.mean(test.losses[:5])) if test.losses else float(losses.iloc[0])
+        shares.append((start - test.constant_loss) / max(start - losses.min(), 1e-300))
+    if not shares or not np.median(shares) > MOSTLY:
+        return []
+    return [f"A net that gives the mean of the targets for every input already makes {min(np.median(shares), 1):.0%} "
+            "of the fall in loss, so a rate at which it learns nothing else can pass for a good one. Standardize the "
+            "targets, then test again."]  # fmt: skip
+
+
 def _evaluation(bounds: Any, test: Any) -> list[str]:
     """Return what the metric was, and on what it was evaluated."""
-    words, tests = [], bounds.tests
-    chosen, examples = (
-        getattr(tests[0], name, default) for name, default in (("metric_name", "metric"), ("examples", 0))
-    )
+    words: list[str] = []
+    chosen, examples = getattr(test, "metric_name", "metric"), getattr(test, "examples", 0)
     if chosen != "metric":
         words.append(f"The metric is {chosen}, since none was given.")
     if examples:

@@ -12,6 +12,7 @@ from synthetic import LINEAR, LOG, TRUE_BASE, frame, hill, noisy, up
 import clr
 from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.curve import CurveKind
+from clr.range_test.record import RangeTest
 
 matplotlib.use("Agg")
 
@@ -232,3 +233,29 @@ def test_bounds_for_a_policy_are_an_error_that_says_which_call_makes_one():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     with pytest.raises(TypeError, match=r"got Bounds\(.*\); use bounds.policy\(schedule, iterations\)"):
         clr.PolicyLR(optimizer, suggest_bounds(frame(hill(LOG))))
+
+
+def dying(unit=1.0, mean=24.0):
+    """Losses on targets far from zero: the net learns, fails at 0.01, and from then on only gives the targets' mean."""
+    falling = 8 + 212 / (1 + (LOG / 3e-4) ** 3)
+    losses = np.where(LOG < 0.01, falling, np.where(LOG < 0.02, 150, mean))
+    return unit * (losses + np.random.default_rng(0).normal(0, 0.5, len(LOG)))
+
+
+def test_a_net_that_only_gives_the_mean_of_the_targets_has_lost_its_gain():
+    peak = suggest_bounds(frame(hill(LOG)).assign(train_loss=dying())).peak_lr("linear")
+    assert 0.0005 < peak < 0.005  # a third of 0.01 down to a twentieth
+    other_unit = suggest_bounds(frame(hill(LOG)).assign(train_loss=dying(unit=1e4))).peak_lr("linear")
+    assert other_unit == pytest.approx(peak, rel=1e-6)
+
+
+def test_losses_that_are_zero_or_negative_are_read_as_they_are():
+    losses = np.where(LOG < 1, -2 * up(LOG, 0.01), 50.0)
+    assert 0.05 < suggest_bounds(frame(hill(LOG)).assign(train_loss=losses)).peak_lr("linear") < 0.2
+
+
+@pytest.mark.parametrize(("constant", "said"), [(24.0, True), (215.0, False), (None, False)])
+def test_targets_whose_mean_is_most_of_what_is_learned_are_named(constant, said):
+    test = RangeTest(frame(hill(LOG)).assign(train_loss=dying()), "exponential", constant_loss=constant)
+    verdict = suggest_bounds(test).verdict
+    assert ("already makes 92% of the fall in loss" in verdict and "Standardize the targets" in verdict) is said

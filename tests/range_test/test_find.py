@@ -80,7 +80,8 @@ def test_policies_have_the_peak_and_the_shape_that_they_are_judged_with(bounds):
 
 
 def test_the_verdict_and_a_small_table_are_printed(bounds):
-    assert str(bounds).startswith(bounds.verdict) and "one-cycle" in str(bounds)
+    assert " ".join(str(bounds).split()).startswith(bounds.verdict) and "one-cycle" in str(bounds)
+    assert max(map(len, str(bounds).splitlines())) <= 100
     assert "The metric is accuracy, since none was given." in bounds.verdict
     assert "Each evaluation looks at 50 examples." in bounds.verdict
 

@@ -265,6 +265,12 @@ def test_a_file_gives_back_the_test_to_the_last_bit(tmp_path):
     assert others[0] == others[1] and again.seed == 3 and len(again.losses) == 12
 
 
+def test_a_file_keeps_the_loss_of_a_constant(tmp_path):
+    test = RangeTest(spied()[2].frame, constant_loss=0.1)
+    test.to_csv(tmp_path / "curve.csv")
+    assert RangeTest.from_csv(tmp_path / "curve.csv").constant_loss == 0.1
+
+
 def test_the_evaluation_looks_at_no_more_than_its_training_and_draws_it_once():
     drawn = []
 

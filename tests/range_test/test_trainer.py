@@ -128,6 +128,24 @@ def test_without_a_metric_a_regression_is_judged_by_its_loss():
     assert test.frame.metric[0] == pytest.approx(-F.mse_loss(model(x), batches[0][1]).item())
 
 
+def test_the_loss_of_a_constant_is_noted_where_outputs_are_like_targets():
+    x = torch.randn(64, 2)
+    y = x.sum(1, keepdim=True) + 10
+    noted = []
+    for targets, loss_fn in (
+        (y, F.mse_loss),
+        (y > 10, lambda out, y: F.binary_cross_entropy_with_logits(out, y + 0.0)),
+    ):
+        model = nn.Linear(2, 1)
+        batches = [(x, targets.squeeze(1) if targets.dtype == torch.bool else targets)]
+        forward = lambda model, batch: (model(batch[0]).reshape(batch[1].shape), batch[1])  # noqa: E731
+        test = clr.lr_range_test(
+            model, sgd(model.parameters()), loss_fn, batches, batches, forward=forward, **SHORT
+        )  # fmt: skip
+        noted.append(test.constant_loss)
+    assert noted == [pytest.approx(y.var(correction=0).item()), None]
+
+
 def test_accumulated_batches_equal_the_big_batch():
     x, y = (t.double() if t.is_floating_point() else t for t in points())
     curves = []
