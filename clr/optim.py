@@ -59,7 +59,8 @@ class CaffeSGD(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group and check its options. A missing option is the optimizer's."""
         for name, default in self.defaults.items():
-            _checks.RULES[name](name, param_group.get(name, default))
+            if name in _checks.RULES:  # torch adds defaults of its own to a copied optimizer
+                _checks.RULES[name](name, param_group.get(name, default))
         super().add_param_group(param_group)
 
     @torch.no_grad()

@@ -103,8 +103,10 @@ def load(folder: Path, seed: int) -> tuple[pd.DataFrame, dict] | None:
         raise ResultError(f"{csv} is missing beside {record_path.name}; delete that to train it again") from error
     if record.get("format") != FORMAT:
         raise ResultError(f"{record_path} must have format {FORMAT}, got {record.get('format')!r}")
-    if missing := {"config", "data", "sha256"} - record.keys():
-        raise ResultError(f"{record_path} is damaged (no {min(missing)}); delete the run's files to train it again")
+    kinds = {"config": dict, "data": dict, "provenance": dict, "sha256": str}
+    held: dict[str, Any] = {"provenance": {}} | record
+    if missing := [name for name, kind in kinds.items() if not isinstance(held.get(name), kind)]:
+        raise ResultError(f"{record_path} is damaged (no {missing[0]}); delete the run's files to train it again")
     if hashlib.sha256(text).hexdigest() != record["sha256"]:
         raise ResultError(f"{csv} was changed after it was written: its sha256 is not the one in {record_path.name}")
     return _parsed(text), record

@@ -141,10 +141,14 @@ class PolicyLR(LRScheduler):
         self.policy, self.momentum = policy, momentum
         unshare_lr(optimizer)
         self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
-        self._scales = [{name: group[name] for name in _SCALES if name in group} for group in optimizer.param_groups]
+        self._groups = _noted(optimizer.param_groups)
         self._updates, self._long_gaps = 0, 0
         super().__init__(optimizer)
         self._watch()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._watch()  # a copied optimizer has no hooks
 
     def step(self, epoch: int | None = None) -> None:
         """Set the next update's rates (and momentum): call it after every `optimizer.step()`."""
@@ -156,10 +160,29 @@ class PolicyLR(LRScheduler):
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        if joined := self.optimizer.param_groups[len(self.multipliers) :]:
+        if self._places() != list(range(len(self._groups))):  # groups have joined or gone
             unshare_lr(self.optimizer)
-            self.multipliers += tuple(self._joining_multiplier(group) for group in joined)
+            self.multipliers = self._multipliers_now()
+            self._last_lr = self._last_now()
+            self._groups = _noted(self.optimizer.param_groups)
         return [rate * multiplier for multiplier in self.multipliers]
+
+    def _places(self) -> list[int | None]:
+        """Return where each group was when the groups were noted; None for one that has joined since.
+
+        A loaded optimizer state replaces the groups, other libraries replace the lists in them; never both at once.
+        """
+        known = {id(part): i for i, noted in enumerate(self._groups) for part in noted[:2]}
+        return [known.get(id(group), known.get(id(group["params"]))) for group in self.optimizer.param_groups]
+
+    def _multipliers_now(self) -> tuple[float, ...]:
+        """Return the multiple of each group, also of those that have joined since the groups were noted."""
+        pairs = zip(self.optimizer.param_groups, self._places(), strict=True)
+        return tuple(self._joining_multiplier(group) if i is None else self.multipliers[i] for group, i in pairs)
+
+    def _last_now(self) -> list[float | Tensor]:
+        """Return the last rates of the groups that are still there."""
+        return [self._last_lr[i] for i in self._places() if i is not None and i < len(self._last_lr)]
 
     def _watch(self) -> None:
         """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""
@@ -178,18 +201,19 @@ class PolicyLR(LRScheduler):
 
     def _before_update(self) -> None:
         """Count the update, and give groups that have joined their rate; not where another has set the rates."""
-        groups = self.optimizer.param_groups
-        known = len(self.multipliers)
-        if (known == len(groups) and isinstance(groups[0]["lr"], Tensor)) or not self._rates_hold():
+        groups, places = self.optimizer.param_groups, self._places()
+        if (None not in places and any(isinstance(group["lr"], Tensor) for group in groups)) or not self._rates_hold():
             return  # to read a tensor at every update would make the device wait
         self._updates += 1
-        if known < len(groups):
-            for group, rate in list(zip(groups, self.get_lr(), strict=True))[known:]:
-                set_lr(group, float(rate))
+        if None in places:
+            for group, place, rate in zip(groups, places, self.get_lr(), strict=True):
+                if place is None:
+                    set_lr(group, float(rate))
 
     def _keep_scales(self) -> None:
         """Put back what a loaded optimizer state has taken from the groups, and warn of it."""
-        for i, (group, scales) in enumerate(zip(self.optimizer.param_groups, self._scales, strict=False)):
+        for i, (group, place) in enumerate(zip(self.optimizer.param_groups, self._places(), strict=True)):
+            scales = {} if place is None else self._groups[place][2]
             if lost := {name: value for name, value in scales.items() if name not in group}:
                 group.update(lost)
                 kept = ", ".join(f"{name} = {value}" for name, value in lost.items())
@@ -206,8 +230,9 @@ class PolicyLR(LRScheduler):
 
     def _rates_hold(self) -> bool:
         """Return whether the groups still have the rates that this scheduler set."""
-        pairs = zip(self.optimizer.param_groups, self._last_lr, strict=False)
-        return all(float(group["lr"]) == float(rate) for group, rate in pairs)
+        last: dict[int | None, float | Tensor] = dict(enumerate(self._last_lr))
+        pairs = [(group, last.get(i)) for group, i in zip(self.optimizer.param_groups, self._places(), strict=True)]
+        return all(rate is None or float(group["lr"]) == float(rate) for group, rate in pairs)
 
     def _joining_multiplier(self, group: dict[str, Any]) -> float:
         if _is_scaled(group):
@@ -225,9 +250,9 @@ class PolicyLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
-        last = [float(rate) for rate in self._last_lr]
+        last = [float(rate) for rate in self._last_now()]
         holds = self.last_epoch >= 0 and self._rates_hold()
-        multipliers = list(self.multipliers)
+        multipliers = list(self._multipliers_now())
         return {"last_epoch": self.last_epoch, "_last_lr": last if holds else [], "multipliers": multipliers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -242,9 +267,16 @@ class PolicyLR(LRScheduler):
         if len(multipliers) > (groups := len(self.optimizer.param_groups)):
             raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
         self.last_epoch, self.multipliers = state_dict["last_epoch"], multipliers
+        self._groups = _noted(self.optimizer.param_groups[: len(multipliers)])
         if state_dict["_last_lr"]:
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
+            self._step_count = self.last_epoch + 1  # as torch's schedulers have it after a load
+
+
+def _noted(groups: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[Any], dict[str, Any]]]:
+    """Return each group, its parameters and its scales."""
+    return [(group, group["params"], {name: group[name] for name in _SCALES if name in group}) for group in groups]
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:

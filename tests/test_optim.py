@@ -245,3 +245,11 @@ def test_bad_options_are_named_for_the_optimizer_and_for_a_group(options, error,
     with pytest.raises(error, match=match):
         sgd.add_param_group({"params": [nn.Parameter(torch.ones(1))], **options})
     assert len(sgd.param_groups) == 1  # nothing was added
+
+
+def test_a_group_joins_a_copied_optimizer():
+    sgd = copy.deepcopy(CaffeSGD([nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.5))
+    sgd.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 0.2})
+    assert [(group["lr"], group["momentum"]) for group in sgd.param_groups] == [(0.1, 0.5), (0.2, 0.5)]
+    with pytest.raises(ValueError, match="momentum must be in"):
+        sgd.add_param_group({"params": [nn.Parameter(torch.ones(1))], "momentum": 1})

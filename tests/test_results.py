@@ -225,3 +225,12 @@ def test_a_committed_result_is_the_run_that_the_catalogue_names(path):
         next(other for other in committed() if other.parts[-4] == path.parts[-4]).read_text(encoding="utf-8")
     )
     assert record["data"] == first["data"]  # one fingerprint a data set
+
+
+@pytest.mark.parametrize("name", ["config", "data", "provenance", "sha256"])
+@pytest.mark.parametrize("value", [None, [], 3])
+def test_a_record_whose_parts_are_of_another_kind_is_damaged(folder, name, value):
+    path = folder / "seed-0.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {name: value}), encoding="utf-8")
+    with pytest.raises(ResultError, match=f"seed-0.json is damaged \\(no {name}\\)"):
+        results.read(folder.parents[2])
