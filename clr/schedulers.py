@@ -1,4 +1,4 @@
-"""Any policy on any torch optimizer, and the one rule for the rates of an optimizer's groups.
+"""Any policy on any torch optimizer.
 
 torch's CyclicLR changes the momentum by default, overflows after 1,024 cycles of "triangular2", shrinks only the
 amplitude in "exp_range", and resumes at a different rate than it stopped with. `PolicyLR` only asks its policy. It
@@ -17,72 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from clr import _checks
+from clr.groups import Groups, lr_multipliers, set_lr, unshare_lr
 from clr.plain_policies import Policy
 
-__all__ = ["PolicyLR"]
+__all__ = ["PolicyLR", "lr_multipliers"]
 
-_SCALES = ("lr_mult", "lr_scale")
 _LONG_GAP = 50  # updates between two steps of a scheduler that is stepped once an epoch
-
-
-def lr_multipliers(optimizer: Optimizer) -> tuple[float, ...]:
-    """Return each group's multiple of the rate, by the one rule that the range test and `PolicyLR` share.
-
-    A group's multiple is its "lr_mult" times its "lr_scale" (timm's name) where any group has either. Otherwise the
-    groups keep the ratios of their own rates ("initial_lr" where a scheduler has noted one), the fastest at 1. Rates
-    that are all 0 mean equal groups.
-
-    >>> import torch
-    >>> groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.001, 0.01)]
-    >>> lr_multipliers(torch.optim.SGD(groups))
-    (0.1, 1.0)
-    """
-    groups = optimizer.param_groups
-    if any(_is_scaled(group) for group in groups):
-        return tuple(_scale(group) for group in groups)
-    fastest = _fastest_lr(optimizer)
-    return tuple(_own_lr(group) / fastest if fastest else 1.0 for group in groups)
-
-
-def set_lr(group: dict[str, Any], lr: float) -> None:
-    """Set a group's rate; a rate that is a tensor is filled in place."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(lr)
-    else:
-        group["lr"] = lr
-
-
-def unshare_lr(optimizer: Optimizer) -> None:
-    """Give each group a rate of its own: torch hands one tensor to all groups.
-
-    Raises:
-        TypeError: a rate is a tensor of integers, which would round every rate.
-    """
-    tensors = [group for group in optimizer.param_groups if isinstance(group["lr"], Tensor)]
-    for group in tensors:
-        if not group["lr"].is_floating_point():
-            raise TypeError(f"lr must be a float or a floating-point tensor, got {group['lr']!r}")
-    seen: set[int] = set()
-    for group in tensors:
-        if id(group["lr"]) in seen:
-            group["lr"] = group["lr"].clone()
-        seen.add(id(group["lr"]))
-
-
-def _is_scaled(group: dict[str, Any]) -> bool:
-    return any(name in group for name in _SCALES)
-
-
-def _scale(group: dict[str, Any]) -> float:
-    return math.prod(_checks.nonnegative(name, group.get(name, 1)) for name in _SCALES)
-
-
-def _own_lr(group: dict[str, Any]) -> float:
-    return float(group.get("initial_lr", group["lr"]))
-
-
-def _fastest_lr(optimizer: Optimizer) -> float:
-    return max(_own_lr(group) for group in optimizer.param_groups)
 
 
 class PolicyLR(LRScheduler):
@@ -139,12 +79,15 @@ class PolicyLR(LRScheduler):
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
-        unshare_lr(optimizer)
-        self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
-        self._groups = _noted(optimizer.param_groups)
+        self._groups = Groups(optimizer)
         self._updates, self._long_gaps = 0, 0
         super().__init__(optimizer)
         self._watch()
+
+    @property
+    def multipliers(self) -> tuple[float, ...]:
+        """Each group's multiple of the policy's rate."""
+        return self._groups.multipliers
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -160,29 +103,41 @@ class PolicyLR(LRScheduler):
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        if self._places() != list(range(len(self._groups))):  # groups have joined or gone
+        if self._groups.changed():
             unshare_lr(self.optimizer)
-            self.multipliers = self._multipliers_now()
             self._last_lr = self._last_now()
-            self._groups = _noted(self.optimizer.param_groups)
+            self._groups.note(self._groups.multipliers_now())
         return [rate * multiplier for multiplier in self.multipliers]
 
-    def _places(self) -> list[int | None]:
-        """Return where each group was when the groups were noted; None for one that has joined since.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
+        multipliers, last = list(self._groups.multipliers_now()), []
+        if self.last_epoch >= 0 and self._rates_hold():
+            rate = _called("policy", self.policy, self.last_epoch)
+            last = [rate * multiplier for multiplier in multipliers]
+        return {"last_epoch": self.last_epoch, "_last_lr": last, "multipliers": multipliers}
 
-        A loaded optimizer state replaces the groups, other libraries replace the lists in them; never both at once.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
+
+        A state without multiples, as other schedulers and older versions save it, keeps those taken at construction.
         """
-        known = {id(part): i for i, noted in enumerate(self._groups) for part in noted[:2]}
-        return [known.get(id(group), known.get(id(group["params"]))) for group in self.optimizer.param_groups]
-
-    def _multipliers_now(self) -> tuple[float, ...]:
-        """Return the multiple of each group, also of those that have joined since the groups were noted."""
-        pairs = zip(self.optimizer.param_groups, self._places(), strict=True)
-        return tuple(self._joining_multiplier(group) if i is None else self.multipliers[i] for group, i in pairs)
+        if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
+            known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
+            raise ValueError(f"state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got {known}")
+        multipliers = tuple(state_dict.get("multipliers", self.multipliers))
+        if len(multipliers) > (groups := len(self.optimizer.param_groups)):
+            raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
+        self.last_epoch = state_dict["last_epoch"]
+        self._groups.note(multipliers)
+        if state_dict["_last_lr"]:
+            self.last_epoch -= 1
+            self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
+            self._step_count = self.last_epoch + 1  # as torch's schedulers have it after a load
 
     def _last_now(self) -> list[float | Tensor]:
         """Return the last rates of the groups that are still there."""
-        return [self._last_lr[i] for i in self._places() if i is not None and i < len(self._last_lr)]
+        return [self._last_lr[i] for i in self._groups.places() if i is not None and i < len(self._last_lr)]
 
     def _watch(self) -> None:
         """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""
@@ -194,30 +149,23 @@ class PolicyLR(LRScheduler):
 
         def after_load(*_: Any) -> None:
             if (scheduler := this()) is not None:
-                scheduler._keep_scales()
+                scheduler._groups.keep_scales()
 
         self.optimizer.register_step_pre_hook(before_update)
         self.optimizer.register_load_state_dict_post_hook(after_load)
 
     def _before_update(self) -> None:
         """Count the update, and give groups that have joined their rate; not where another has set the rates."""
-        groups, places = self.optimizer.param_groups, self._places()
+        groups, places = self.optimizer.param_groups, self._groups.places()
         if (None not in places and any(isinstance(group["lr"], Tensor) for group in groups)) or not self._rates_hold():
             return  # to read a tensor at every update would make the device wait
         self._updates += 1
         if None in places:
+            if self.momentum is not None:
+                self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
             for group, place, rate in zip(groups, places, self.get_lr(), strict=True):
                 if place is None:
                     set_lr(group, float(rate))
-
-    def _keep_scales(self) -> None:
-        """Put back what a loaded optimizer state has taken from the groups, and warn of it."""
-        for i, (group, place) in enumerate(zip(self.optimizer.param_groups, self._places(), strict=True)):
-            scales = {} if place is None else self._groups[place][2]
-            if lost := {name: value for name, value in scales.items() if name not in group}:
-                group.update(lost)
-                kept = ", ".join(f"{name} = {value}" for name, value in lost.items())
-                warnings.warn(f"group {i} keeps {kept}, which the loaded optimizer state lacks", stacklevel=4)
 
     def _hint(self) -> None:
         """Warn, once, where a policy that counts updates is plainly stepped once an epoch."""
@@ -231,13 +179,8 @@ class PolicyLR(LRScheduler):
     def _rates_hold(self) -> bool:
         """Return whether the groups still have the rates that this scheduler set."""
         last: dict[int | None, float | Tensor] = dict(enumerate(self._last_lr))
-        pairs = [(group, last.get(i)) for group, i in zip(self.optimizer.param_groups, self._places(), strict=True)]
-        return all(rate is None or float(group["lr"]) == float(rate) for group, rate in pairs)
-
-    def _joining_multiplier(self, group: dict[str, Any]) -> float:
-        if _is_scaled(group):
-            return _scale(group)
-        return _own_lr(group) / self._reference_lr if self._reference_lr else 1.0
+        pairs = zip(self.optimizer.param_groups, self._groups.places(), strict=True)
+        return all(float(group["lr"]) == float(last[place]) for group, place in pairs if place in last)
 
     def _set_momentum(self, momentum: float) -> None:
         if momentum >= 1:
@@ -247,36 +190,6 @@ class PolicyLR(LRScheduler):
                 group["momentum"] = momentum
             else:
                 group["betas"] = (momentum, *group["betas"][1:])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
-        last = [float(rate) for rate in self._last_now()]
-        holds = self.last_epoch >= 0 and self._rates_hold()
-        multipliers = list(self._multipliers_now())
-        return {"last_epoch": self.last_epoch, "_last_lr": last if holds else [], "multipliers": multipliers}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
-
-        A state without multiples, as other schedulers and older versions save it, keeps those taken at construction.
-        """
-        if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
-            known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
-            raise ValueError(f"state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got {known}")
-        multipliers = tuple(state_dict.get("multipliers", self.multipliers))
-        if len(multipliers) > (groups := len(self.optimizer.param_groups)):
-            raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
-        self.last_epoch, self.multipliers = state_dict["last_epoch"], multipliers
-        self._groups = _noted(self.optimizer.param_groups[: len(multipliers)])
-        if state_dict["_last_lr"]:
-            self.last_epoch -= 1
-            self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
-            self._step_count = self.last_epoch + 1  # as torch's schedulers have it after a load
-
-
-def _noted(groups: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[Any], dict[str, Any]]]:
-    """Return each group, its parameters and its scales."""
-    return [(group, group["params"], {name: group[name] for name in _SCALES if name in group}) for group in groups]
 
 
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:

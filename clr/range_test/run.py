@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clr import _checks
+from clr.groups import unshare_lr
 from clr.policies import Ramp
 from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, spread_out
 from clr.range_test.curve import has_diverged
@@ -22,7 +23,6 @@ from clr.range_test.randomness import seed_everything
 from clr.range_test.record import RangeTest
 from clr.range_test.restore import preserve_state
 from clr.range_test.trainer import Forward, Trainer, default_forward
-from clr.schedulers import unshare_lr
 
 __all__ = ["check_arguments", "lr_range_test", "ready", "run_curve"]
 

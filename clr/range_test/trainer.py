@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clr.groups import lr_multipliers, set_lr
 from clr.range_test.callbacks import checked_forward, checked_metric, with_note
 from clr.range_test.metric import choose_metric, constant_loss
 from clr.range_test.randomness import preserve_rng
-from clr.schedulers import lr_multipliers, set_lr
 
 __all__ = ["Forward", "Trainer", "default_forward", "to_device"]
 

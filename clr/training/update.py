@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from clr.data import Cifar10, Split
+from clr.groups import set_lr
 from clr.optim import CaffeSGD
-from clr.schedulers import set_lr
 from clr.training import cuda
 from clr.training.precision import scores
 
