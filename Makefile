@@ -1,4 +1,4 @@
-# make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
+# make run    set up, then the main job: find data, train, execute the notebooks, write one page (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
 # make test-threads   the numerical tests with one thread and with four
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
@@ -44,7 +44,7 @@ test-floors:
 	.floors/bin/python -m pytest -n 2 --dist loadscope -o filterwarnings=default
 
 lab: .venv/ready
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/Experiments.ipynb
 
 notebooks: .venv/ready
 	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \
