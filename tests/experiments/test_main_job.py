@@ -24,7 +24,7 @@ def made(monkeypatch, tmp_path, capsys):
     (home / "notebooks").mkdir(parents=True)
     for name in ("Experiments", "Figures"):  # nbval executes all four at full scale
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", home / "notebooks")
-    assert main(["main", "--scale", "tiny"]) == 0
+    assert main(["main", "--scale", "tiny", "--n-jobs", "1"]) == 0
     return home / "runs" / "synthetic-tiny", capsys.readouterr().out
 
 
@@ -45,7 +45,7 @@ def test_the_main_job_says_what_it_does_draws_executes_and_writes_a_page(made, m
         assert any("image/png" in output.get("data", {}) for output in outputs)
         assert not [output for output in outputs if output["output_type"] == "error"]
     monkeypatch.setattr(pages, "_execute", lambda *_: pytest.fail("executed a second time"))
-    assert main(["main", "--scale", "tiny"]) == 0
+    assert main(["main", "--scale", "tiny", "--n-jobs", "1"]) == 0
     assert "The notebooks are as they were: not executed again." in capsys.readouterr().out
 
 
