@@ -400,7 +400,7 @@ def test_synthetic_is_deterministic():
     )
 
 
-def test_who_knows_the_synthetic_views_is_right_in_three_of_four_cases():
+def test_who_knows_the_synthetic_views_is_right_in_seven_of_ten_cases():
     common, rare = data._synthetic_views(np.random.RandomState(0))
     views = np.concatenate([common, rare], axis=1).reshape(10, 125, -1).astype(np.float32)
     views -= views.mean(-1, keepdims=True)  # an image may be brighter
@@ -408,7 +408,7 @@ def test_who_knows_the_synthetic_views_is_right_in_three_of_four_cases():
     images = split.images.flatten(1).numpy().astype(np.float32)
     distance = (views**2).sum(-1) - 2 * np.einsum("nd,cvd->ncv", images - images.mean(1, keepdims=True), views)
     nearest, labels = distance.min(-1).argmin(-1), split.labels.numpy()
-    assert 0.7 < (nearest == labels).mean() < 0.8
+    assert 0.65 < (nearest == labels).mean() < 0.75
     assert (nearest // 2 == labels // 2).mean() > 0.99
     is_rare = distance.min(1).argmin(-1) >= 25
     assert 0.12 < is_rare.mean() < 0.18
