@@ -292,10 +292,10 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     """Make the offline stand-in: five pairs of classes whose labels are often swapped, and views that are rare.
 
     A view is a pattern of 4 x 4 squares in random colours, and an image shows one in noise. Each class has a common
-    view, which looks much like that of the other class of its pair; it is moved round the image's edges by 0 to 4 pixels
-    each way. One image in seven shows one of a hundred rare views of its class instead. Every image is brighter or
-    darker. Three of ten labels are those of the other class of the pair, so no net can be right in more than about 70%
-    of cases. It is deterministic, and the same on every platform (numpy's RandomState integers).
+    view, which looks much like that of the other class of its pair, and is moved round the image's edges by 0 to 4
+    pixels each way. One image in seven shows one of a hundred rare views of its class instead. Every image is brighter
+    or darker. Three of ten labels are those of the other class of the pair, so no net can be right in more than about
+    70% of cases. It is deterministic, and the same on every platform (numpy's RandomState integers).
 
     It was made so that short runs show what long ones on photographs show. Swapped labels leave little between the
     classes of a pair, so the noise of a high rate costs accuracy while it lasts; the common views are learned soon;

@@ -17,10 +17,11 @@ def set_aside_others(root: Path, data: Cifar10) -> Path | None:
         data: the synthetic images of this version.
     """
     folder = root / data.name
-    found = {_fingerprint(record) for record in folder.rglob("seed-*.json")} - {None}
-    if not found - {data.fingerprint}:
+    found = {_fingerprint(record) for record in folder.rglob("seed-*.json")}
+    others = sorted(fingerprint for fingerprint in found if fingerprint not in (None, data.fingerprint))
+    if not others:
         return None
-    place = root.with_name(f"results-{min(found - {data.fingerprint})[:8]}")
+    place = root.with_name(f"results-{others[0][:8]}")
     place.mkdir(parents=True, exist_ok=True)
     target = place / data.name
     number = 1

@@ -41,8 +41,14 @@ def watch(
     def one(arm: str, config: RunConfig) -> None:
         where = {"dataset": data.name, "arm": arm, "seed": config.seed}
         checkpoint = folder / f"{arm}-{_digest(config, data)}.checkpoint"
-        told = {"progress": lambda k: clock.note(arm, k), "watch": lambda row: rows.append(where | row)}
-        train(config, data, checkpoint=checkpoint, stop=stop.is_set, **told)
+        train(
+            config,
+            data,
+            checkpoint=checkpoint,
+            progress=lambda k: clock.note(arm, k),
+            stop=stop.is_set,
+            watch=lambda row: rows.append(where | row),
+        )
         checkpoint.unlink(missing_ok=True)
 
     def frame() -> pd.DataFrame:

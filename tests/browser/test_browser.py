@@ -26,6 +26,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is mi
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "runs" / "browser"
 MINUTES = float(os.environ.get("CLR_BROWSER_MINUTES", "5"))  # that a notebook may take
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+    "apputils-extension/notification": '{"fetchNews": "false"}',
+}
 IDENTITY = ["-c", "user.name=reader", "-c", "user.email=reader@localhost"]
 
 
@@ -51,9 +55,10 @@ def copy(tmp_path_factory):
 def address(copy, tmp_path_factory):
     """The address of a JupyterLab on the copy, whose settings draw all cells, also those that are not in sight."""
     place = tmp_path_factory.mktemp("jupyter")
-    settings = place / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"windowingMode": "none"}', encoding="utf-8")
+    for name, text in SETTINGS.items():
+        path = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,7 +73,7 @@ def address(copy, tmp_path_factory):
     with (place / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         try:
             wait_for(lambda: answers(f"http://127.0.0.1:{port}/api?token=reader"), 2)
-            yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}.ipynb?token=reader&reset"
+            yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}.ipynb?token=reader"
         finally:
             server.terminate()
 
@@ -103,13 +108,14 @@ def page(browser):
     opened = browser.new_page(viewport={"width": 1300, "height": 1000})
     opened.set_default_timeout(60_000 * MINUTES)
     yield opened
+    opened.screenshot(path=SCREENSHOTS / "last.png")
     opened.close()
 
 
 def open_notebook(page, address, name):
     page.goto(address.format(name))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    page.get_by_text("| Idle").wait_for()  # before that, JupyterLab asks which kernel to start
 
 
 def menu(page, name, item):
