@@ -30,7 +30,8 @@ def find_notebooks() -> list[Path]:
     """Return the notebooks in CLR_HOME, which may be elsewhere, a cluster's scratch say; else those beside the code."""
     found = sorted((paths.home() / "notebooks").glob("*.ipynb")) or sorted(PACKAGE.parent.glob("notebooks/*.ipynb"))
     if not found:
-        print(f"No notebooks to execute: none in {paths.home() / 'notebooks'} or {PACKAGE.parent / 'notebooks'}.")
+        places = f"{paths.home() / 'notebooks'} or {PACKAGE.parent / 'notebooks'}"
+        print(f"No notebooks to execute: there are none in {places}.")
     return found
 
 
