@@ -32,17 +32,22 @@ def growing(draw: Callable[[Any, Any], Any]) -> Callable[[Any], None]:
     """
     from io import BytesIO
 
+    from IPython import get_ipython
     from IPython.display import Image, display
     from matplotlib.figure import Figure
 
-    handle = display(display_id=True)
+    handles: list[Any] = []  # one, from the first frame on: what is printed before stands above the picture
 
     def show(frame: Any) -> None:
+        if get_ipython() is None:  # outside a notebook
+            return
         figure, png = Figure(figsize=(8, 5.4)), BytesIO()  # not through pyplot, which would show it a second time
         draw(figure, frame)
         figure.savefig(png, format="png", dpi=100)
-        if handle is not None:  # None outside a notebook
-            handle.update(Image(png.getvalue()))
+        if handles:
+            handles[0].update(Image(png.getvalue()))
+        else:
+            handles.append(display(Image(png.getvalue()), display_id=True))
 
     return show
 

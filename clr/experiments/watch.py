@@ -84,12 +84,12 @@ def _announcement(configs: Mapping[str, RunConfig]) -> str:
     each = seconds_per_update(next(iter(configs.values())))
     seconds = 1.2 * each * max(*updates, sum(updates) / side_by_side)  # evaluations take a sixth
     what = ", ".join(f"{arm} ({config.iterations:,} updates)" for arm, config in configs.items())
-    return f"Training {what}: {in_words(seconds)} here. Interrupt it whenever you like."
+    return f"Training {what}: {in_words(seconds)} here."
 
 
 def _farewell(running: Mapping[str, Any]) -> str:
     kept = [f"{arm} {str(run.exception()).removeprefix('stopped ')}" for arm, run in running.items() if run.exception()]
-    return f"Interrupted. Kept: {', '.join(kept) or 'all runs'}. Run the cell again to go on from here."
+    return f"Interrupted. Kept: {', '.join(kept) or 'all runs'}. Run the cell again to go on."
 
 
 class _Clock:

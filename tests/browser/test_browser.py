@@ -206,7 +206,7 @@ def test_training_grows_a_curve_and_is_interrupted_in_one_line(page, address, co
     cell.scroll_into_view_if_needed()
     shoot(page, "Experiments-training")
     menu(page, "Kernel", "Interrupt Kernel")
-    cell.locator("text=/Interrupted. Kept: .*Run the cell again to go on from here/").wait_for()
+    cell.locator("text=/Interrupted. Kept: .*Run the cell again to go on/").wait_for()
     shoot(page, "Experiments-interrupted")
     wait_until_done(page)
     shoot(page, "Experiments")
