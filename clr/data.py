@@ -309,7 +309,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
     return Cifar10(splits[0], splits[1], "synthetic", _sha256(_bytes_of(splits)))
 
 
-PAIR, OWN, BRIGHTER, NOISE = 100, 35, 30, 80  # the most by which a pair, a class, an image and a pixel differ from grey
+PAIR, OWN, BRIGHTER, NOISE = 127, 35, 30, 80  # the most by which a pair, a class, an image and a pixel differ from grey
 MOVES, RARE_VIEWS = 5, 20
 RARE, SWAPPED = 20, 30  # percent of the images
 

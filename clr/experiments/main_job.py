@@ -88,10 +88,10 @@ def _draw_first(study: Study, folder: Path) -> None:
 
 def _range_test_reading(curve: pd.DataFrame) -> str:
     best, fails = curve.loc[curve["mean"].idxmax()], failure(curve)
-    end = f", and training fails at {fails:.2g}" if np.isfinite(fails) else ""
+    end = f", and training fails at {fails:.2g}: a schedule should stay below that" if np.isfinite(fails) else ""
     return (
         f"While the rate rises from {curve['lr'].min():.1g} to {curve['lr'].max():.1g}, accuracy climbs to "
-        f"{best['mean']:.0%} at {best['lr']:.1g}{end}. A schedule should stay below that."
+        f"{best['mean']:.0%} at {best['lr']:.2g}{end}."
     )
 
 
