@@ -1,8 +1,9 @@
-# make run    set up, then the main job: find data, train, execute the notebooks (SCALE=quick, or full)
+# make run    set up, then the main job: find data, train, execute the notebooks, write one page (SCALE=quick, or full)
 # make test   set up, then unit tests, doctests and the notebooks
 # make test-threads   the numerical tests with one thread and with four
 # make test-integrations   Lightning, the Trainer, Accelerate, Ignite, optax and Keras, for real (docs/integrations.md)
 # make test-floors   the same tests with the oldest versions that pyproject.toml admits, in a folder of their own
+# make test-browser   each notebook in JupyterLab and chromium: sliders, an interruption; screenshots in runs/browser/
 # make notebooks   execute the notebooks in place and save their pictures to images/; commit only what this writes
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
 # make readme renew the numbers of README.md and docs/results.md from results/
@@ -17,7 +18,7 @@ SCALE ?= quick
 BIN := .venv/bin
 NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run queue test test-threads test-integrations test-floors lab data readme notebooks check bench lock ci-venv audit
+.PHONY: run queue test test-threads test-integrations test-floors test-browser lab data readme notebooks check bench lock ci-venv audit
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -43,8 +44,12 @@ test-floors:
 	.floors/bin/uv pip install --quiet --python .floors/bin/python --resolution lowest-direct --editable '.[notebooks,test]'
 	.floors/bin/python -m pytest -n 2 --dist loadscope -o filterwarnings=default
 
+test-browser: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[notebooks,test,browser]'
+	CLR_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
 lab: .venv/ready
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/Experiments.ipynb
 
 notebooks: .venv/ready
 	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \

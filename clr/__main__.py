@@ -6,22 +6,16 @@ program, and shows its traceback.
 
 import argparse
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import joblib
 import pandas as pd
-import torch
 
 from clr import data, experiments, jpeg_copy, paths, results
-from clr.experiments import tables
+from clr.experiments import main_job, pages, tables
 from clr.training.precision import SlowPrecisionError
-
-MAIN = ("headline", "range-test")  # what `make run` runs
 
 
 class CommandError(Exception):
@@ -42,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: python -m clr list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1
-    except (CommandError, results.ResultError, SlowPrecisionError, OSError, ImportError) as error:
+    except (
+        CommandError, pages.NotebookError, results.ResultError, SlowPrecisionError, OSError, ImportError
+    ) as error:  # fmt: skip
         notes = getattr(error, "__notes__", [])  # the last: what the other runs keep
         print(f"clr: {error}", *notes[-1:], sep="\n", file=sys.stderr)
         return 1
@@ -81,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     command("table", _table, "a table of what has finished", scaled=True)
     added = command("data", _data, "download CIFAR-10 into data/ (170 MB)")
     added.add_argument("--jpeg", action="store_true", help="the JPEG copy instead, with git (25 MB)")
-    job = command("main", _main, "the main job: find data, run, execute the notebooks, print a table", scaled=True)
+    job = command("main", _main, "the main job: find data, run, execute the notebooks, write one page", scaled=True)
     for added in (run, job):
         added.add_argument("--n-jobs", type=int, help="runs side by side; one per core on the CPU, ten on CUDA")
     return parser
@@ -95,7 +91,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         "--arms", help='names or patterns, separated by commas, such as "adam-*,fixed-70k"; all by default'
     )
     run.add_argument("--rerun", action="store_true", help="retrain finished runs as well")
-    run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 3, tiny 2)")
+    run.add_argument("--seeds", type=int, help="seeds per arm (full 5, quick 2, tiny 2)")
     run.add_argument(
         "--precision", choices=("float32", "bfloat16"),
         help="another precision than the experiment's; such runs are kept in runs/<data set>-<scale>-<precision>/",
@@ -181,61 +177,10 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _main(options: argparse.Namespace) -> None:
+    main_job.announce(options.scale)
     with _user_input():
-        pictures = _find_data()
-    stand_in = " (synthetic images: their accuracies say nothing about CIFAR-10)" * (pictures.name == "synthetic")
-    print(f"Data set: {pictures.name}{stand_in}, {len(pictures.train):,} + {len(pictures.test):,} images", flush=True)
-    for name in MAIN:
-        experiments.run(name, scale=options.scale, data=pictures, n_jobs=options.n_jobs)
-    root = experiments.results_folder(pictures.name, options.scale)
-    runs = paths.home() / "runs" / f"{pictures.name}-{options.scale}"
-    notebooks = _execute_notebooks(root.parent, runs / "notebooks", options.scale)
-    print(f"\n{tables.runs_table(root, pictures.name).to_string(index=False)}\n")
-    for path in [*sorted((root.parent / "images").glob("*.png")), *notebooks]:
-        print(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path)  # no way from C: to D:
-
-
-def _find_data() -> data.Cifar10:
-    """Load CIFAR-10; where there is none, try once to download it, else take synthetic images."""
-    if os.environ.get("CLR_DATA"):
-        return data.load_cifar10()
-    try:
-        return data.load_cifar10()
-    except data.NothingThereError as missing:
-        print(f"{missing}\nTrying to download it; Ctrl-C goes on with synthetic images.", flush=True)
-    try:
-        return data.load_cifar10(data.download_cifar10())
-    except (OSError, ImportError, RuntimeError, KeyboardInterrupt) as error:
-        print(f"Not downloaded: {error or 'interrupted'}", flush=True)
-        os.environ["CLR_DATA"] = "synthetic"
-        return data.load_cifar10()
-
-
-def _execute_notebooks(home: Path, output: Path, scale: str = "full") -> list[Path]:
-    """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/.
-
-    Data they find where they would have found it from here.
-    """
-    own = Path(__file__).parents[1] / "notebooks"  # CLR_HOME may be elsewhere, a cluster's scratch say
-    sources = sorted((paths.home() / "notebooks").glob("*.ipynb")) or sorted(own.glob("*.ipynb"))
-    if not sources:
-        print(f"No notebooks to execute: there are none in {paths.home() / 'notebooks'} or {own}.")
-    output.mkdir(parents=True, exist_ok=True)
-    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
-    pictures = os.environ.get("CLR_DATA") or str(paths.home() / "data")
-    pictures = pictures if pictures == "synthetic" else os.path.abspath(pictures)  # a kernel starts in another folder
-    environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": pictures, "CLR_SCALE": scale, "CLR_STATIC": "1"}
-    environment["CLR_IMAGES"] = str(home / "images")
-    environment.setdefault("OMP_NUM_THREADS", str(min(torch.get_num_threads(), joblib.cpu_count())))  # heeds quotas
-    with tempfile.TemporaryDirectory() as ipython:  # an SQLite history in a home on NFS may hang
-        environment |= {"IPYTHONDIR": ipython, "PYTHONUTF8": "1"}
-        for source in sources:
-            print(f"Executing {source.name}", flush=True)
-            command = [*nbconvert, "--output-dir", str(output), str(source)]
-            executed = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8")
-            if executed.returncode:
-                raise CommandError(f"{source.name} failed:\n{executed.stderr}")
-    return [output / source.name for source in sources]
+        images = main_job.find_data()
+        main_job.run(options.scale, images, options.n_jobs)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ sliders are drawn once with their defaults: a saved notebook then shows a pictur
 
 import os
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 __all__ = ["growing", "is_static", "say", "sliders"]
@@ -31,17 +32,22 @@ def growing(draw: Callable[[Any, Any], Any]) -> Callable[[Any], None]:
     """
     from io import BytesIO
 
+    from IPython import get_ipython
     from IPython.display import Image, display
     from matplotlib.figure import Figure
 
-    handle = display(display_id=True)
+    handles: list[Any] = []  # one, from the first frame on: what is printed before stands above the picture
 
     def show(frame: Any) -> None:
+        if get_ipython() is None:  # outside a notebook
+            return
         figure, png = Figure(figsize=(8, 5.4)), BytesIO()  # not through pyplot, which would show it a second time
         draw(figure, frame)
         figure.savefig(png, format="png", dpi=100)
-        if handle is not None:  # None outside a notebook
-            handle.update(Image(png.getvalue()))
+        if handles:
+            handles[0].update(Image(png.getvalue()))
+        else:
+            handles.append(display(Image(png.getvalue()), display_id=True))
 
     return show
 
@@ -90,5 +96,16 @@ def _widget(ipywidgets: Any, name: str, control: Any) -> Any:
     kind = f"{'Int' if whole else 'Float'}{'RangeSlider' if pair else 'Slider'}"
     more = {"step": step[0] if step else (1 if whole else (high - low) / 100)}
     if not whole:
-        more["readout_format"] = ".5g"
+        numbers = (low, high, *(start if pair else (start,)), more["step"])
+        more["readout_format"] = f".{max(map(_decimals, numbers))}f"
     return getattr(ipywidgets, kind)(value=start, min=low, max=high, continuous_update=False, **more, **common)
+
+
+def _decimals(number: float, most: int = 5) -> int:
+    """Return how many decimals a number needs, and no more than there is room for.
+
+    >>> _decimals(0.0005), _decimals(2.0), _decimals(1 / 3)
+    (4, 0, 5)
+    """
+    exponent = Decimal(repr(number)).normalize().as_tuple().exponent
+    return min(most, max(0, -int(exponent)))

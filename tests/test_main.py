@@ -10,6 +10,7 @@ import pytest
 
 from clr import experiments, paths
 from clr.__main__ import main
+from clr.experiments import main_job, pages
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,17 +40,15 @@ def test_a_table_of_nothing_says_so(capsys):
 
 @pytest.mark.parametrize(("named", "found"), [(None, "home/data"), ("here", "here"), ("synthetic", "synthetic")])
 def test_the_notebooks_find_data_where_the_main_job_does(tmp_path, monkeypatch, named, found):
-    from clr import __main__
-
     environments = []
     monkeypatch.setenv("CLR_DATA", named) if named else monkeypatch.delenv("CLR_DATA", raising=False)
-    monkeypatch.setattr(__main__.paths, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(paths, "home", lambda: tmp_path / "home")
     (tmp_path / "home" / "notebooks").mkdir(parents=True)
     (tmp_path / "home" / "notebooks" / "One.ipynb").touch()
     monkeypatch.chdir(tmp_path)
     done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(__main__.subprocess, "run", lambda *_, env, **__: environments.append(env) or done)
-    __main__._execute_notebooks(tmp_path / "runs", tmp_path / "out")
+    monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: environments.append(env) or done)
+    pages.execute(tmp_path / "runs", tmp_path / "out")
     assert environments[0]["CLR_HOME"] == str(tmp_path / "runs")
     assert environments[0]["CLR_DATA"] == (found if found == "synthetic" else str(tmp_path / found))
 
@@ -169,7 +168,7 @@ def test_ci_files_call_make_test_and_the_numerical_tests_at_other_thread_counts(
 
 @pytest.mark.parametrize("failure", [OSError("no network"), KeyboardInterrupt()])
 def test_main_job_goes_on_with_the_stand_in_when_nothing_can_be_downloaded(failure, monkeypatch, capsys):
-    from clr import __main__, data
+    from clr import data
 
     def fail():
         raise failure
@@ -177,7 +176,7 @@ def test_main_job_goes_on_with_the_stand_in_when_nothing_can_be_downloaded(failu
     monkeypatch.delenv("CLR_DATA", raising=False)
     monkeypatch.setattr(data, "download_cifar10", fail)
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
-    assert __main__._find_data().name == "synthetic"
+    assert main_job.find_data().name == "synthetic"
     assert "Trying to download it; Ctrl-C goes on with synthetic images" in capsys.readouterr().out
 
 

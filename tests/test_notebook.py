@@ -40,6 +40,7 @@ def test_live_sliders_draw_anew_when_one_is_moved(monkeypatch, displayed):
     assert [type(widget).__name__ for widget in (shape, steps, ends)] == [
         "ToggleButtons", "IntSlider", "FloatRangeSlider",
     ]  # fmt: skip
+    assert ends.readout_format == ".2f"  # a step of 0.01: no longer than its place
     steps.value = 7
     ends.value = (0.1, 0.3)
     shape.value = "b"

@@ -21,8 +21,8 @@ from packaging.specifiers import SpecifierSet
 from torch.utils.data import DataLoader, TensorDataset
 
 import clr
-from clr import __main__, data, experiments, paths
-from clr.experiments import job
+from clr import data, experiments, paths
+from clr.experiments import job, pages
 from clr.training import machine
 
 ROOT = Path(__file__).parents[1]
@@ -161,26 +161,27 @@ def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch):
 def executed(monkeypatch):
     """The commands and environments of the notebooks that the main job would execute."""
     calls, done = [], subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(__main__.subprocess, "run", lambda command, env, **_: calls.append((command, env)) or done)
+    monkeypatch.setattr(pages.subprocess, "run", lambda command, env, **_: calls.append((command, env)) or done)
     return calls
 
 
 def test_notebooks_are_found_beside_clr_when_the_home_is_elsewhere(executed, tmp_path):
-    found = __main__._execute_notebooks(tmp_path, tmp_path / "out")
-    assert [path.name for path in found] == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-    assert all(str(ROOT / "notebooks") in command[-1] for command, _ in executed)
+    found = pages.execute(tmp_path, tmp_path / "out")
+    assert [path.stem for path in found] == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    sources = [command[-1] for command, _ in executed if "--execute" in command]
+    assert len(sources) == len(found) and all(str(ROOT / "notebooks") in source for source in sources)
 
 
 def test_without_notebooks_the_main_job_says_so(executed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "__file__", str(tmp_path / "site-packages" / "clr" / "__main__.py"))
-    assert __main__._execute_notebooks(tmp_path, tmp_path / "out") == []
+    monkeypatch.setattr(pages, "PACKAGE", tmp_path / "site-packages" / "clr")
+    assert pages.execute(tmp_path, tmp_path / "out") == []
     assert "No notebooks to execute: there are none in" in capsys.readouterr().out
 
 
 def test_kernels_write_no_history_into_the_home_and_heed_quotas(executed, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(__main__.joblib, "cpu_count", lambda: 1)
-    __main__._execute_notebooks(tmp_path, tmp_path / "out")
+    monkeypatch.setattr(pages.joblib, "cpu_count", lambda: 1)
+    pages.execute(tmp_path, tmp_path / "out")
     environment = executed[0][1]
     assert environment["OMP_NUM_THREADS"] == "1"
     assert Path.home() not in Path(environment["IPYTHONDIR"]).parents

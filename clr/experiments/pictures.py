@@ -169,10 +169,14 @@ def bounds(study: Study, arm: str) -> Bounds:
     return suggest_bounds(curves.rename(columns={"test_accuracy": "metric"}))
 
 
-@_needs("range-test")
 def range_test(study: Study, arm: str) -> Figure | None:
     """Draw the range test of a net, its proposed bounds, and those that others read by eye."""
-    found, tested = bounds(study, arm), tested_arm(study, arm)
+    return _range_test(study, tested_arm(study, arm))
+
+
+@_needs("range-test")
+def _range_test(study: Study, tested: str) -> Figure | None:
+    arm, found = tested.removesuffix("-held-out"), bounds(study, tested)
     figure, ax = plt.subplots()
     reported = REPORTED_BOUNDS[arm][:3] if arm in REPORTED_BOUNDS else None
     images = "held-out images" if study.config("range-test", tested).hold_out_every else "test images"

@@ -20,7 +20,8 @@ from clr.data import Cifar10, load_cifar10
 from clr.experiments.catalogue import EXPERIMENTS
 from clr.experiments.job import Job, run_all
 from clr.experiments.queue import QUEUE, Row
-from clr.policies import Policy, Stages
+from clr.experiments.stand_in import set_aside_others
+from clr.policies import Policy, Ramp, Stages
 from clr.training import RunConfig, cuda
 from clr.training.precision import SlowPrecisionError, check_fast
 
@@ -40,15 +41,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Scale:
-    """How much shorter than the paper: the scale divides everything counted in updates by `shrink`."""
+    """How much shorter than the paper: the scale divides everything counted in updates by `shrink`.
+
+    A range test is divided by `range_test`, where that is given: its few updates pass all rates.
+    """
 
     shrink: int
     evaluations: int  # how many times rarer, per update, than at full scale
     seeds: int
     test_pictures: int | None
+    range_test: int | None = None
 
 
-SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(25, 2, 3, 2000), "tiny": Scale(1000, 10, 2, 500)}
+SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(50, 2, 2, 1000, 25), "tiny": Scale(1000, 10, 2, 500)}
 
 
 def configs(
@@ -86,11 +91,12 @@ def _choose_arms(name: str, arms: Sequence[str] | None) -> dict[str, RunConfig]:
 
 
 def _scaled(config: RunConfig, scale: Scale) -> RunConfig:
+    shrink = (scale.range_test if isinstance(config.policy, Ramp) else None) or scale.shrink
     return replace(
         config,
-        policy=_compress(config.policy, scale.shrink),
-        iterations=_divided(config.iterations, scale.shrink),
-        evaluate_every=_divided(config.evaluate_every * scale.evaluations, scale.shrink),
+        policy=_compress(config.policy, shrink),
+        iterations=_divided(config.iterations, shrink),
+        evaluate_every=_divided(config.evaluate_every * scale.evaluations, shrink),
         test_pictures=scale.test_pictures,
     )
 
@@ -148,8 +154,8 @@ def run(
 
     Args:
         name: a key of `EXPERIMENTS`.
-        seeds: runs per arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 3, tiny 2).
-        scale: "full", "quick" (1/25 of the updates) or "tiny" (1/1000, for tests).
+        seeds: runs per arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 2, tiny 2).
+        scale: "full", "quick" (1/50 of the updates, range tests 1/25) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
         device: None for CUDA where there is one, else the CPU. On plain "cuda" the runs take the devices in turn.
         n_jobs: runs side by side; None for one per core on the CPU, as far as the memory goes, and ten per CUDA
@@ -248,6 +254,8 @@ def _place(
     root = (
         results_folder(data.name, scale, precision) if results_dir is None else _checks.path("results_dir", results_dir)
     )
+    if results_dir is None and data.name == "synthetic":
+        set_aside_others(root, data)
     return _Place(data, devices, n_jobs, root)
 
 

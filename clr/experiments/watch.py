@@ -1,16 +1,21 @@
 """Training that one can watch: some runs side by side in threads of this process, and their rows as they come."""
 
+import hashlib
+import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
+import joblib
 import pandas as pd
 
 from clr.data import Cifar10
+from clr.experiments.speed import in_words, seconds_per_update
 from clr.results import COLUMNS
-from clr.training import RunConfig, train
-from clr.training.run import Stopped
+from clr.training import RunConfig, Stopped, run_spec, train
 
 __all__ = ["watch"]
 
@@ -20,37 +25,93 @@ def watch(
 ) -> pd.DataFrame:
     """Train some runs side by side, and once per second show the rows so far; return all rows.
 
-    An interruption ends them at their next update. What it leaves is one checkpoint per run, from which the next
-    call goes on; nothing else is written.
+    The first line printed says what is trained and about how long it takes here. An interruption ends the runs at
+    their next update. What it leaves is one checkpoint per run, from which the next call goes on; nothing else is
+    written.
 
     Args:
         configs: by arm.
-        show: called with one row per evaluation: dataset, arm, seed, and the columns of a run's CSV.
+        show: called with one row per evaluation: dataset, arm, seed, and the columns of a run's CSV. The frame's
+            `attrs["left"]` says how much time is left.
         folder: where the checkpoints are kept.
     """
-    rows: list[dict[str, object]] = []
-    stop = threading.Event()
+    rows: list[dict[str, Any]] = []
+    stop, clock = threading.Event(), _Clock(configs)
 
     def one(arm: str, config: RunConfig) -> None:
         where = {"dataset": data.name, "arm": arm, "seed": config.seed}
-        checkpoint = folder / f"{arm}.checkpoint"
-        train(config, data, checkpoint=checkpoint, stop=stop.is_set, watch=lambda row: rows.append(where | row))
+        checkpoint = folder / f"{arm}-{_digest(config, data)}.checkpoint"
+        train(
+            config,
+            data,
+            checkpoint=checkpoint,
+            progress=lambda k: clock.note(arm, k),
+            stop=stop.is_set,
+            watch=lambda row: rows.append(where | row),
+        )
         checkpoint.unlink(missing_ok=True)
 
     def frame() -> pd.DataFrame:
-        return pd.DataFrame(list(rows), columns=["dataset", "arm", "seed", *COLUMNS])
+        found = pd.DataFrame(list(rows), columns=["dataset", "arm", "seed", *COLUMNS])
+        found.attrs["left"] = clock.left()
+        return found
 
-    print(f"Training {', '.join(f'{arm} ({config.iterations:,} updates)' for arm, config in configs.items())}")
+    print(_announcement(configs), flush=True)
     with ThreadPoolExecutor(len(configs)) as pool:
-        running = [pool.submit(one, arm, config) for arm, config in configs.items()]
+        running = {arm: pool.submit(one, arm, config) for arm, config in configs.items()}
         try:
-            while wait(running, timeout=1).not_done:
+            while wait(running.values(), timeout=1).not_done:
                 show(frame())
         except KeyboardInterrupt:
             stop.set()
-            print("Interrupted. Run the cell again to go on from here.")
-    for run in running:
+            print(_farewell(running))
+    for run in running.values():
         if not isinstance(run.exception(), Stopped):
             run.result()
     show(frame())
     return frame()
+
+
+def _digest(config: RunConfig, data: Cifar10) -> str:
+    """Return a few letters that differ between runs, so that the checkpoint of another run is left alone."""
+    return hashlib.sha256(json.dumps(run_spec(config, data), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _announcement(configs: Mapping[str, RunConfig]) -> str:
+    """Return in one line what will be trained and, from a few timed updates, about how long it takes here."""
+    updates = [config.iterations for config in configs.values()]
+    side_by_side = min(len(configs), joblib.cpu_count())
+    each = seconds_per_update(next(iter(configs.values())))
+    seconds = 1.2 * each * max(*updates, sum(updates) / side_by_side)  # evaluations take a sixth
+    what = ", ".join(f"{arm} ({config.iterations:,} updates)" for arm, config in configs.items())
+    return f"Training {what}: {in_words(seconds)} here."
+
+
+def _farewell(running: Mapping[str, Any]) -> str:
+    kept = [f"{arm} {str(run.exception()).removeprefix('stopped ')}" for arm, run in running.items() if run.exception()]
+    return f"Interrupted. Kept: {', '.join(kept) or 'all runs'}. Run the cell again to go on."
+
+
+class _Clock:
+    """The time left until the slowest run is done, from how fast the runs were so far."""
+
+    def __init__(self, configs: Mapping[str, RunConfig]) -> None:
+        self._configs = configs
+        self._first: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def note(self, arm: str, updates: int) -> None:
+        """Note that a run has made so many updates by now."""
+        self._last[arm] = time.perf_counter(), updates
+        self._first.setdefault(arm, self._last[arm])
+
+    def left(self) -> str:
+        """Return in words how much time is left; nothing before the first evaluations."""
+        seconds = [0.0]
+        for arm, (now, made) in list(self._last.items()):
+            since, before = self._first[arm]
+            if made > before:
+                seconds.append((self._configs[arm].iterations - made) * (now - since) / (made - before))
+        if len(seconds) <= len(self._configs):
+            return ""
+        return f"{in_words(max(seconds))} left" if max(seconds) else "done"

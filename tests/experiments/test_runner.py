@@ -153,13 +153,15 @@ def test_shrunk_policies_pass_through_the_same_rates():
 
 def test_scales_keep_the_shape():
     quick, tiny = configs("headline", scale="quick"), configs("headline", scale="tiny")
-    assert len(quick) == 6
-    assert {config.iterations for config in quick.values()} == {2800, 1400}
+    assert len(quick) == 4
+    assert {config.iterations for config in quick.values()} == {1400, 700}
     assert {config.iterations for config in tiny.values()} == {70, 35}
-    assert quick["fixed", 0].policy == Stages({0: Fixed(0.001), 2400: Fixed(0.0001), 2600: Fixed(0.00001)})
-    assert quick["triangular", 2].policy.step_size == 80
-    assert {config.test_pictures for config in quick.values()} == {2000}
-    assert {seed: config.seed for (_, seed), config in quick.items()} == {0: 0, 1: 1, 2: 2}
+    assert quick["fixed", 0].policy == Stages({0: Fixed(0.001), 1200: Fixed(0.0001), 1300: Fixed(0.00001)})
+    assert quick["triangular", 1].policy.step_size == 40
+    assert {config.test_pictures for config in quick.values()} == {1000}
+    assert {seed: config.seed for (_, seed), config in quick.items()} == {0: 0, 1: 1}
+    ramp = configs("range-test", scale="quick")["quick-unit-held-out", 0]
+    assert (ramp.iterations, ramp.policy.iterations) == (160, 160)
 
 
 def test_runs_are_kept_apart_by_data_set_and_scale():

@@ -1,5 +1,6 @@
 """Runs that are watched: the same numbers as any, rows as they come, and an interruption that is gone on from."""
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -26,7 +27,11 @@ def test_watched_runs_have_the_numbers_of_any_others(small, configs, tmp_path, c
         pd.testing.assert_frame_equal(rows, pd.DataFrame(train(config, small).rows)[list(rows)], check_dtype=False)
     assert len(seen[-1]) == len(frame)
     assert not list(tmp_path.iterdir())
-    assert capsys.readouterr().out == "Training fixed (6 updates), triangular (6 updates)\n"
+    assert seen[-1].attrs["left"] == "done"
+    assert re.fullmatch(
+        r"Training fixed \(6 updates\), triangular \(6 updates\): about \d+ (seconds|minutes) here\.\n",
+        capsys.readouterr().out,
+    )
 
 
 def test_an_interruption_says_one_line_and_is_gone_on_from(small, configs, tmp_path, monkeypatch, capsys):
@@ -40,7 +45,8 @@ def test_an_interruption_says_one_line_and_is_gone_on_from(small, configs, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(module, "wait", interrupt)
         watch(configs, small, lambda frame: None, tmp_path)
-    assert capsys.readouterr().out.endswith("Interrupted. Run the cell again to go on from here.\n")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"Interrupted\. Kept: .*\. Run the cell again to go on\.", said)
     again = watch(configs, small, lambda frame: None, tmp_path)
     keys = ["arm", "iteration"]
     pd.testing.assert_frame_equal(
