@@ -33,7 +33,7 @@ OUTCOMES = ROOT / "runs" / "mutants.json"
 SEED = 20
 OPTIONS = [
     "-x", "-q", "-p", "no:cacheprovider", "-p", "no:nbval", "-o", "addopts=--doctest-modules",
-    "-k", "not is_found",  # the stories' own tests of their sharpness are slow
+    "-k", "not is_found and not intervals_cover",  # slow: the stories' own tests of their sharpness, and simulations
     "-W", "ignore::pytest.PytestAssertRewriteWarning",  # hypothesis is imported once, for all
 ]  # fmt: skip
 
