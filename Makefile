@@ -8,6 +8,7 @@
 # make lab    JupyterLab    make data   download CIFAR-10    make check   lint, format and types
 # make readme renew the numbers of README.md and docs/results.md from results/
 # make queue  train what the queue of full-length runs lacks, in its order, at low priority; resumable
+# make mutate   what no test notices: a sample of small changes (ALL=1 for all of them, MODULES="bounds find" for some)
 # make bench  the short benchmarks, best on an otherwise idle machine
 # make lock   renew both lock files as pyproject.toml asks; UPGRADE=--upgrade takes the newest versions
 # make ci-venv   .venv anew from requirements-ci.lock, with every download's hash compared: what CI tests in
@@ -18,7 +19,8 @@ SCALE ?= quick
 BIN := .venv/bin
 NUMERICAL := tests/test_nets.py tests/test_optim.py tests/training tests/range_test
 
-.PHONY: run queue test test-threads test-integrations test-floors test-browser lab data readme notebooks check bench lock ci-venv audit
+.PHONY: run queue test test-threads test-integrations test-floors test-browser lab data readme notebooks check bench lock
+.PHONY: ci-venv audit mutate
 run: .venv/ready
 	@$(BIN)/python -m clr main --scale $(SCALE)
 
@@ -26,7 +28,7 @@ queue: .venv/ready
 	@$(BIN)/python -m clr run --queue
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadscope --cov clr --cov-report term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov clr --cov-report term:skip-covered --durations 10
 
 test-threads: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(NUMERICAL)
@@ -66,6 +68,9 @@ readme: .venv/ready
 
 bench: .venv/ready
 	for name in small_things range_test_cost range_test_coverage training_speed cost_growth; do $(BIN)/python benchmarks/$$name.py || exit; done
+
+mutate: .venv/ready
+	$(BIN)/python -m tools.mutate $(if $(ALL),--all) $(MODULES)
 
 check: .venv/ready
 	$(BIN)/ruff check .

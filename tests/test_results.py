@@ -234,3 +234,44 @@ def test_a_record_whose_parts_are_of_another_kind_is_damaged(folder, name, value
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {name: value}), encoding="utf-8")
     with pytest.raises(ResultError, match=f"seed-0.json is damaged \\(no {name}\\)"):
         results.read(folder.parents[2])
+
+
+@pytest.mark.parametrize(("accuracy", "reached"), [(0, 10), (0.5, 20), (1, 30)])
+def test_an_accuracy_is_from_nought_to_one_both_ends_among_them(accuracy, reached):
+    runs = frame({"a": [[0.1, 0.5, 1.0]]})
+    assert results.iterations_to_accuracy(runs, accuracy)["iteration"].tolist() == [reached]
+    for wrong in (-0.01, 1.01):
+        with pytest.raises(ValueError, match=f"accuracy must be from 0 to 1, got {wrong}"):
+            results.iterations_to_accuracy(runs, wrong)
+
+
+@pytest.mark.parametrize("column", ["seed", "iteration", "train_loss", "test_loss", "test_accuracy"])
+def test_a_summary_names_the_column_that_is_missing(column):
+    with pytest.raises(ValueError, match=f"frame must have the column '{column}'"):
+        results.summarise(frame({"a": [[0.1]]}).drop(columns=column))
+
+
+def test_a_run_that_is_begun_anew_while_others_are_read_is_left_out(folder, monkeypatch):
+    results.save(folder, 1, ROWS, RECORD | {"config": {"seed": 1}})
+    load = results.load
+    monkeypatch.setattr(results, "load", lambda place, seed: load(place, seed) if seed else None)
+    assert results.read(folder.parents[2])["seed"].unique().tolist() == [1]
+
+
+def test_two_values_have_an_interval_and_two_pairs_have_none():
+    assert results.interval([0.7, 0.8]) == pytest.approx(stats.t.interval(0.95, 1, 0.75, 0.05))
+    runs = frame({"a": [[0.5], [0.7], [0.9]], "b": [[0.4], [0.65], [0.7]]})
+    a, b = (runs[runs["arm"] == arm] for arm in "ab")
+    two, three = results.paired_difference(a[:2], b), results.paired_difference(a, b)
+    assert np.isnan([two["low"], two["high"]]).all() and two["difference"] == pytest.approx(0.075)
+    assert three["low"] < three["difference"] < three["high"] and three["difference"] == pytest.approx(0.35 / 3)
+
+
+def test_summary_has_scipys_interval_from_three_runs_on():
+    values = {"three": [0.5, 0.6, 0.8], "two": [0.5, 0.6]}
+    runs = frame({arm: [[value] for value in found] for arm, found in values.items()})
+    table = results.summarise(runs).set_index("arm")
+    low, high = stats.t.interval(0.95, 2, np.mean(values["three"]), stats.sem(values["three"]))
+    assert table.loc["three", ["low", "high"]].tolist() == pytest.approx([low, high])
+    assert np.isnan(table.loc["two", ["low", "high"]].to_numpy(float)).all()
+    assert table["sd"].tolist() == pytest.approx([np.std(found, ddof=1) for found in values.values()])

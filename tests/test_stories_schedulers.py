@@ -199,3 +199,20 @@ def test_a_copied_optimizer_gives_groups_that_join_their_rate():
     scheduler.optimizer.add_param_group({"params": [weights()], "lr": 0.7, "lr_mult": 2.0})
     scheduler.optimizer.step()
     assert [group["lr"] for group in scheduler.optimizer.param_groups] == [0.2, 0.4]
+
+
+def test_a_state_of_the_start_still_warns_of_a_step_out_of_order_and_a_later_one_does_not():
+    scheduler = PolicyLR(grouped({}), Fixed(0.2))
+    scheduler.load_state_dict(scheduler.state_dict())
+    with pytest.warns(UserWarning, match="before `optimizer.step"):
+        scheduler.step()
+    later = PolicyLR(grouped({}), Fixed(0.2))
+    later.load_state_dict(scheduler.state_dict())
+    later.step()
+    assert later.last_epoch == 2
+
+
+def test_bounds_in_place_of_a_policy_are_told_from_other_things():
+    with pytest.raises(TypeError) as caught:
+        PolicyLR(grouped({}), 0.1)
+    assert "bounds.policy" not in str(caught.value)

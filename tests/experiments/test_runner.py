@@ -309,3 +309,17 @@ def test_every_row_of_the_queue_names_arms_of_the_catalogue():
 
     for row in QUEUE:
         assert configs(row.experiment, row.seeds, arms=row.arms)
+
+
+def test_the_scales_are_those_that_the_documentation_names():
+    found = {name: (scale.shrink, scale.evaluations, scale.seeds) for name, scale in experiments.SCALES.items()}
+    assert found == {"full": (1, 1, 5), "quick": (25, 2, 3), "tiny": (1000, 10, 2)}
+    assert [scale.test_pictures for scale in experiments.SCALES.values()] == [None, 2000, 500]
+
+
+@pytest.mark.parametrize("n_jobs", [None, -1, 1, 3])
+def test_the_usual_number_of_jobs_and_one_per_core_are_passed_on(n_jobs):
+    assert experiments.check_machine("cpu", n_jobs) == (["cpu"], n_jobs)
+    for wrong in (0, -2, 1.5):
+        with pytest.raises(ValueError, match="n_jobs must be a positive integer"):
+            experiments.check_machine("cpu", wrong)
