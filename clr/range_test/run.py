@@ -186,8 +186,6 @@ def check_arguments(
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise TypeError(f"{name} must be an iterable that can be iterated again, got {loader!r}")
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
-        if isinstance(value, type):
-            raise TypeError(f"{name} must be a function, got the class {value.__name__}: write {value.__name__}()")
         if name != "metric" or value is not None:
             _checks.function(name, value)
         if isinstance(value, type) and issubclass(value, nn.Module):

@@ -30,8 +30,8 @@ _SEEN = {
 }  # fmt: skip
 AT_ONCE = (
     f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}, so neither "
-    "bound can be found. Start from a smaller start_lr. If these rates are tiny already, check the scale of the inputs, "
-    "the targets and the initial weights."
+    "bound can be found. Start from a smaller start_lr. If these rates are tiny already, check the scale of the "
+    "inputs, the targets and the initial weights."
 )
 ABOVE = (
     "The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows. "
@@ -127,8 +127,10 @@ def _constant(bounds: Any) -> list[str]:
     tests = [test for test in bounds.tests if getattr(test, "constant_loss", None) is not None]
     shares = []
     for test in tests:
-        losses = test.frame["train_loss"].dropna()
-        start = float(np.mean(test.losses[:5])) if test.losses else float(losses.iloc[0])
+        losses = test.frame["train_loss"].replace(np.inf, np.nan).dropna()
+        start = float(np.mean(test.losses[:5] or losses[:1]))
+        if not len(losses) or not np.isfinite(start):
+            continue
         far = start > 2 * test.constant_loss  # further than the targets are from their mean
         shares.append(far * (start - test.constant_loss) / max(start - losses.min(), 1e-300))
     if not shares or not np.median(shares) > MOSTLY:

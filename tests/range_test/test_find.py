@@ -220,11 +220,6 @@ def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
         ({"model": net}, TypeError, "optimizer must be None where model is a function, got SGD"),
         ({"model": lambda: 3, "optimizer": None}, TypeError, r"model must return \(model, optimizer\), got int"),
         ({"optimizer": None}, TypeError, "model and optimizer must be torch's"),
-        (
-            {"loss_fn": nn.CrossEntropyLoss},
-            TypeError,
-            r"loss_fn must be a function, got the class .* CrossEntropyLoss\(\)",
-        ),
         ({"seeds": 0}, ValueError, "seeds must be a positive integer, got 0"),
         ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),
         ({"start_lr": 0}, ValueError, "end_lr must be greater than start_lr > 0, got 0 to"),
