@@ -136,10 +136,10 @@ def curve(task: Task, seed: int, low: float, high: float, updates: int, most: in
 def decades(scouts: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """Return the powers of ten to look at closely, around where quick curves over all decades lose half of their gain.
 
-    Where those curves never fall, the whole range.
+    Where those curves never clearly fall, the whole range.
     """
     curves = [(scout["lr"], [row[0] for row in scout["rows"]]) for scout in scouts]
-    lost = np.log10(landmark(curves, width=SCOUT_WIDTH, clear=0))
+    lost = np.log10(landmark(curves, width=SCOUT_WIDTH))
     return (lost - BELOW, lost + ABOVE) if np.isfinite(lost) else PROTOCOLS["wide"][:2]
 
 

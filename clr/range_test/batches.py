@@ -33,11 +33,9 @@ class InfiniteLoader(Iterator[list[Any]]):
 
     def examples(self) -> int:
         """Return how many examples an update trains on, by the first batch, which stays first."""
-        first = list(islice(self.iterator, 1))
-        if not first:
-            raise ValueError("train_loader must give at least one batch, got none")
-        self.iterator = chain(first, self.iterator)
-        return batch_size(first[0]) * self.accumulation_steps
+        first = self._next_batch()
+        self.iterator = chain([first], self.iterator)
+        return batch_size(first) * self.accumulation_steps
 
 
 def draw_held_out(

@@ -132,7 +132,9 @@ class _Search:
         if isinstance(self.model, nn.Module):
             self._check(self.model, self.optimizer)
         elif not callable(self.model):
-            raise TypeError(f"model must be a torch module or a function that makes one, got {self.model!r}")
+            raise TypeError(
+                f"model must be a torch module or a function that makes one, got {type(self.model).__name__}"
+            )
         elif self.optimizer is not None:
             raise TypeError(f"optimizer must be None where model is a function, got {type(self.optimizer).__name__}")
 
@@ -145,7 +147,7 @@ class _Search:
         if start is None or end is None:
             rates = Ramp(*WIDEST, SCOUT_UPDATES, "exponential")(np.arange(SCOUT_UPDATES)).tolist()
             scouts = [(rates, self.scout(rates, seed)) for seed in range(seeds)]
-            lost = landmark(scouts, SCOUT_WIDTH, clear=0)
+            lost = landmark(scouts, SCOUT_WIDTH)  # unknown where the scouts learn nothing that is clear
             low, high = (lost / BELOW, lost * ABOVE) if np.isfinite(lost) else WIDEST
             start, end = min(low, (end or np.inf) / BELOW) if start is None else start, end
             end = max(high, start * BELOW) if end is None else end

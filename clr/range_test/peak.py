@@ -71,7 +71,7 @@ def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR
     """
     place = np.log10(max((rates for rates, _ in curves), key=len))
     losses = [part for part in (_finite(np.asarray(losses, float)) for _, losses in curves) if len(part)]
-    if len(place) < 2 or not losses:
+    if len(place) < 2 or max(map(len, losses), default=0) < 2:
         return float("nan")
     step = (place[-1] - place[0]) / (len(place) - 1)
     kernel = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)

@@ -24,10 +24,19 @@ _SEEN = {
     CurveKind.FLAT: "The metric never rises clearly above its starting value, so neither bound can be found. Test up "
     "to a larger end_lr, train for more updates, or evaluate on more examples.",
     CurveKind.TOO_FEW: f"The curve has fewer than {MIN_EVALUATIONS} evaluations, too few to find either bound. "
-    "Evaluate more often or, if training diverged, test up to a smaller end_lr.",
+    "Evaluate more often.",
     CurveKind.BAD_DATA: "The loss is not finite at a rate at which nothing can have changed. Check the data for NaN "
     "and infinity; no rate causes this.",
 }  # fmt: skip
+AT_ONCE = (
+    f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}, so neither "
+    "bound can be found. Start from a smaller start_lr. If these rates are tiny already, check the scale of the "
+    "inputs, the targets and the initial weights."
+)
+ABOVE = (
+    "The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows. "
+    "Believe the peak rate."
+)
 MOSTLY = 0.5  # of the fall of the loss
 DISAGREE = "The curves disagree ({kinds}), so neither bound can be found. Use more seeds, or more updates."
 
@@ -45,16 +54,21 @@ def write_verdict(
         counts = Counter(shape.kind for shape in shapes)
         words = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
     else:
-        words = [_SEEN[bounds.kind], *_bounds(bounds), *_agreement(bounds, agreeing)]
+        words = [_seen(bounds, curves), *_bounds(bounds), *_agreement(bounds, agreeing)]
     words = _peaks(bounds) + _constant(bounds) + words  # what to do comes first
-    if diverged := sum(curve.diverged and not curve.bad_data for curve in curves):
+    diverged = sum(curve.diverged and not curve.bad_data for curve in curves)
+    if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
         words.append(f"Training diverged in {diverged} of {len(curves)} curves{expected}.")
     words.append(
         f"Based on {len(curves)} curves." if len(curves) > 1 else "Based on one curve: intervals cover its noise, not "
         "the spread between seeds. Use five seeds if you can."
     )  # fmt: skip
-    if len(curves) > 1 and all(test.frame.equals(bounds.tests[0].frame) for test in bounds.tests):
+    if (
+        bounds.kind is not CurveKind.TOO_FEW
+        and len(curves) > 1
+        and all(test.frame.equals(bounds.tests[0].frame) for test in bounds.tests)
+    ):
         words.append("All of them are equal: let train_loader shuffle, or pass a function that makes the model.")
     return " ".join([*words, *_evaluation(bounds, test), *_log_advice(bounds, log_max_lr)])
 
@@ -67,6 +81,14 @@ def format_bound(lr: float, ci: tuple[float, float]) -> str:
     """
     low, high = ci
     return f"{lr:.2g} or lower" if low == 0 and high == lr else f"{lr:.2g} (95% CI {low:.2g} to {high:.2g})"
+
+
+def _seen(bounds: Any, curves: Sequence[Curve]) -> str:
+    """Return what most curves show."""
+    if bounds.kind is CurveKind.TOO_FEW and any(curve.diverged for curve in curves):
+        return AT_ONCE.format(lr=max(test.frame["lr"].max() for test in bounds.tests))
+    above = bounds.kind is CurveKind.PLATEAU and bounds.peaks["triangular"][0] > bounds.max_lr
+    return f"{_SEEN[bounds.kind]} {ABOVE}" if above else _SEEN[bounds.kind]
 
 
 def _bounds(bounds: Any) -> list[str]:
@@ -101,13 +123,16 @@ def _peaks(bounds: Any) -> list[str]:
 
 
 def _constant(bounds: Any) -> list[str]:
-    """Return a warning where a net that gives the mean target for every input makes most of the loss's fall."""
+    """Return a warning where the targets' mean makes most of the fall of the loss and is far from the outputs."""
     tests = [test for test in bounds.tests if getattr(test, "constant_loss", None) is not None]
     shares = []
     for test in tests:
-        losses = test.frame["train_loss"].dropna()
-        start = float(np.mean(test.losses[:5])) if test.losses else float(losses.iloc[0])
-        shares.append((start - test.constant_loss) / max(start - losses.min(), 1e-300))
+        losses = test.frame["train_loss"].replace(np.inf, np.nan).dropna()
+        start = float(np.mean(test.losses[:5] or losses[:1]))
+        if not len(losses) or not np.isfinite(start):
+            continue
+        far = start > 2 * test.constant_loss  # further than the targets are from their mean
+        shares.append(far * (start - test.constant_loss) / max(start - losses.min(), 1e-300))
     if not shares or not np.median(shares) > MOSTLY:
         return []
     return [f"A net that gives the mean of the targets for every input already makes {min(np.median(shares), 1):.0%} "

@@ -1,5 +1,6 @@
 """From curves to bounds: known truth, honest intervals, verdicts, files and pictures."""
 
+import re
 from dataclasses import dataclass
 
 import matplotlib
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from synthetic import LINEAR, LOG, TRUE_BASE, frame, hill, noisy, up
+from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 
 import clr
 from clr.range_test.bounds import Bounds, suggest_bounds
@@ -254,8 +255,26 @@ def test_losses_that_are_zero_or_negative_are_read_as_they_are():
     assert 0.05 < suggest_bounds(frame(hill(LOG)).assign(train_loss=losses)).peak_lr("linear") < 0.2
 
 
-@pytest.mark.parametrize(("constant", "said"), [(24.0, True), (215.0, False), (None, False)])
+@pytest.mark.parametrize(
+    ("constant", "said"), [(24.0, True), (215.0, False), (100.0, True), (112.0, False), (None, False)]
+)
 def test_targets_whose_mean_is_most_of_what_is_learned_are_named(constant, said):
     test = RangeTest(frame(hill(LOG)).assign(train_loss=dying()), "exponential", constant_loss=constant)
     verdict = suggest_bounds(test).verdict
-    assert ("already makes 92% of the fall in loss" in verdict and "Standardize the targets" in verdict) is said
+    found = re.search(r"already makes (\d+)% of the fall in loss", verdict)
+    assert bool(found) is ("Standardize the targets" in verdict) is said
+    assert not found or int(found[1]) == pytest.approx(100 * (220 - constant) / 212, abs=2)
+
+
+def test_a_peak_rate_above_max_lr_is_explained():
+    learning = frame(broken(np.arange(100) / 100, later=0.05)).assign(train_loss=2 - 1.9 * up(LOG, 0.03))
+    bounds = suggest_bounds(learning)
+    assert bounds.kind is CurveKind.PLATEAU and bounds.peak_lr("triangular") > bounds.max_lr
+    assert "The peak rate is above max_lr, since" in bounds.verdict and "Believe the peak rate." in bounds.verdict
+    assert "above max_lr" not in suggest_bounds(learning.drop(columns="train_loss")).verdict
+
+
+def test_training_that_fails_at_once_is_said_with_what_to_try():
+    bounds = suggest_bounds(Test(frame(hill(LOG)[:3], LOG[:3]).assign(train_loss=[1.0, np.nan, np.nan]), diverged=True))
+    assert bounds.kind is CurveKind.TOO_FEW and "at rates up to 0.00013" in bounds.verdict
+    assert "Start from a smaller start_lr" in bounds.verdict and "as it should" not in bounds.verdict

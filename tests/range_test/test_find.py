@@ -115,6 +115,33 @@ def test_half_a_range_is_completed(given):
     )
 
 
+def test_scouts_that_learn_nothing_clear_leave_the_whole_range():
+    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(3))
+    y = x[:, :1] * x[:, 1:2] + torch.randn(400, 1, generator=torch.Generator().manual_seed(4))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
+    batches = DataLoader(TensorDataset(x, y), 8, shuffle=True)
+    found = clr.find_bounds(model, torch.optim.Adam(model.parameters()), F.mse_loss, batches, batches, seeds=1)
+    assert found.tests[0].frame["lr"][1] < 2e-7 and found.tests[0].frame["lr"].max() > 0.1
+
+
+def test_one_batch_is_trained_and_evaluated_on_and_the_verdict_says_so():
+    x, y = task()
+    found = clr.find_bounds(*net(), F.cross_entropy, [(x, y)], seeds=1, iterations=20)
+    assert "Some evaluation batches were also trained on. Pass a val_loader." in found.verdict
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_net_that_fails_at_once_has_a_verdict_without_warnings():
+    x, y = task()
+    model = nn.Sequential(nn.Linear(10, 500), nn.Linear(500, 1))
+    for parameter in model.parameters():
+        parameter.data *= 100
+    batches = [(1e6 * a, b.float()[:, None]) for a, b in zip(x.split(50), y.split(50), strict=True)]
+    found = clr.find_bounds(model, sgd(model.parameters()), F.mse_loss, batches[:8], batches[8:], seeds=2)
+    assert found.kind == "too few" and "Training fails before" in found.verdict and np.isnan(found.peak_lr("linear"))
+
+
 def test_nothing_is_left_behind():
     model, optimizer = net()
     train, val = loaders()
@@ -189,7 +216,7 @@ def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"model": 3}, TypeError, "model must be a torch module or a function that makes one, got 3"),
+        ({"model": 3}, TypeError, "model must be a torch module or a function that makes one, got int"),
         ({"model": net}, TypeError, "optimizer must be None where model is a function, got SGD"),
         ({"model": lambda: 3, "optimizer": None}, TypeError, r"model must return \(model, optimizer\), got int"),
         ({"optimizer": None}, TypeError, "model and optimizer must be torch's"),
