@@ -99,3 +99,23 @@ def test_all_processes_see_one_range_test_and_train_on_as_without_it(tmp_path):
         ends.append(one)
     assert len(ends[0][0]) < 61
     torch.testing.assert_close(ends[0][1], ends[1][1], rtol=0, atol=0)
+
+
+def find_bounds_process(rank, folder):
+    """Find the bounds of a regression on a process's own batches, whose targets have a mean of their own."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    random = torch.Generator().manual_seed(rank)
+    inputs = [torch.randn(16, 4, generator=random) for _ in range(8)]
+    batches = [(values, values[:, :2] + 5 + rank) for values in inputs]
+    model = nn.parallel.DistributedDataParallel(net())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    bounds = clr.find_bounds(model, optimizer, nn.functional.mse_loss, batches[:6], batches[6:], seeds=1, iterations=40)
+    torch.save([bounds.verdict, bounds.peak_lr("linear"), bounds.tests[0].constant_loss], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@needs_gloo
+def test_all_processes_find_the_same_bounds(tmp_path):
+    one, other = on_two(find_bounds_process, tmp_path)
+    assert one == other and one[1] > 0 and one[2] > 0 and "Standardize the targets" in one[0]
