@@ -293,7 +293,7 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
 
     A view is a pattern of 4 x 4 squares in random colours, and an image shows one in noise. Each class has a common
     view, which looks much like that of the other class of its pair, and is moved round the image's edges by 0 to 4
-    pixels each way. One image in five shows one of twenty rare views of its class instead. Every image is brighter
+    pixels each way. One image in four shows one of twelve rare views of its class instead. Every image is brighter
     or darker. Three of ten labels are those of the other class of the pair, so no net can be right in more than about
     70% of cases. It is deterministic, and the same on every platform (numpy's RandomState integers).
 
@@ -310,12 +310,12 @@ def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) ->
 
 
 PAIR, OWN, BRIGHTER, NOISE = 127, 35, 30, 80  # the most by which a pair, a class, an image and a pixel differ from grey
-MOVES, RARE_VIEWS = 5, 20
-RARE, SWAPPED = 20, 30  # percent of the images
+MOVES, RARE_VIEWS = 5, 12
+RARE, SWAPPED = 25, 30  # percent of the images
 
 
 def _synthetic_views(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Return each class's common view in all its places, and its rare ones: int16, (10, 25 or 20, 3, 32, 32)."""
+    """Return each class's common view in all its places, and its rare ones: int16, (10, 25 or 12, 3, 32, 32)."""
     pairs = random.randint(-PAIR, PAIR + 1, (len(CLASSES) // 2, 3, 4, 4)).repeat(2, axis=0)
     common = _squares(pairs + random.randint(-OWN, OWN + 1, pairs.shape))
     moves = [(down, right) for down in range(MOVES) for right in range(MOVES)]

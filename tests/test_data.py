@@ -402,7 +402,7 @@ def test_synthetic_is_deterministic():
 
 def test_who_knows_the_synthetic_views_is_right_in_seven_of_ten_cases():
     common, rare = data._synthetic_views(np.random.RandomState(0))
-    views = np.concatenate([common, rare], axis=1).reshape(10, 45, -1).clip(-128, 127).astype(np.float32)
+    views = np.concatenate([common, rare], axis=1).reshape(10, 37, -1).clip(-128, 127).astype(np.float32)
     views -= views.mean(-1, keepdims=True)  # an image may be brighter
     split = synthetic_cifar10(1000, 1).train
     images = split.images.flatten(1).numpy().astype(np.float32)
@@ -411,7 +411,7 @@ def test_who_knows_the_synthetic_views_is_right_in_seven_of_ten_cases():
     assert 0.65 < (nearest == labels).mean() < 0.75
     assert (nearest // 2 == labels // 2).mean() > 0.99
     is_rare = distance.min(1).argmin(-1) >= 25
-    assert 0.15 < is_rare.mean() < 0.25
+    assert 0.2 < is_rare.mean() < 0.3
 
 
 def test_mean_image_is_that_of_numpy(small):
