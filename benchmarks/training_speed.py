@@ -20,76 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import core_time
 import joblib
 import torch
-from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader, Dataset
+from core_time import init
 
 import clr
-from clr import experiments, nets
-from clr.training import machine, precision, train
+from clr import experiments
+from clr.training import machine, train
 from clr.training.float32 import exact_float32
-from clr.training.update import Batches, Update
 
 RESULTS = Path(__file__).parent / "results"
-FIRST = 20  # updates before the clock starts
-
-
-class Pictures(Dataset):
-    """Images as torchvision's CIFAR10 gives them: bytes in memory, made into PIL images and transformed one by one."""
-
-    def __init__(self, data: clr.data.Cifar10) -> None:
-        from torchvision import transforms
-
-        self.images, self.labels = data.train.images.permute(0, 2, 3, 1).numpy(), data.train.labels.tolist()
-        means = (data.channel_means / 255).tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(means, (1.0, 1.0, 1.0))])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
-        return self.transform(Image.fromarray(self.images[i])), self.labels[i]
-
-
-def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
-    """Return the updates per second of the usual loop."""
-    model = nets.NETS[net](init(net)).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=0.004)
-    scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.0025, 0.01, step_size_up=2000, cycle_momentum=False)
-    loader = DataLoader(Pictures(data), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True)
-    k, start = 0, 0.0
-    while True:
-        for x, y in loader:
-            if k == FIRST:
-                start = now(device)
-            if k == FIRST + updates:
-                return updates / (now(device) - start)
-            x, y = x.to(device), y.to(device)
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-            k += 1
-
-
-def init(net: str) -> str:
-    return "he" if net in nets.RESNETS else "torch"
 
 
 def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
     """Measure without TF32, as ours is measured. torch uses TF32 for convolutions by default."""
     with exact_float32():
         return measure(*arguments)
-
-
-def now(device: str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def one_run(
@@ -148,73 +95,21 @@ def ours(
     return runs * updates / (max(ended) - min(started))
 
 
-def convolutions(net: str, updates: int, seconds: float = 20.0) -> float:
+def convolutions(net: str, updates: int) -> float:
     """Return how often per second one core makes the convolutions of an update, and nothing else."""
     with machine.cpu_threads(1):
         machine.keep_freed_memory()
-        calls = [_convolution(*shape) for shape in _shapes(net)]
-        for call in calls:
-            call()
-        done, start = 0, time.perf_counter()
-        while done < updates and time.perf_counter() < start + seconds:
-            for call in calls:
-                call()
-            done += 1
-        return done / (time.perf_counter() - start)
-
-
-def _shapes(net: str) -> list[tuple[torch.nn.Conv2d, torch.Size, torch.Size, bool]]:
-    """Return each convolution of a net with the shapes of its input and output, and whether it is not the first."""
-    found: list[tuple[torch.nn.Conv2d, torch.Size, torch.Size, bool]] = []
-    model = nets.NETS[net](init(net)).to(memory_format=torch.channels_last)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            layer.register_forward_hook(lambda layer, x, y: found.append((layer, x[0].shape, y.shape, bool(found))))
-    model(torch.zeros(100, 3, 32, 32))
-    return found
-
-
-def _convolution(layer: torch.nn.Conv2d, x: torch.Size, y: torch.Size, inner: bool) -> Callable[[], None]:
-    """Return a function that makes a convolution and its gradients; that of the input only if a layer is below."""
-    images, grad = (torch.randn(shape).contiguous(memory_format=torch.channels_last) for shape in (x, y))
-    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-    where = (list(layer.stride), list(layer.padding), [1, 1], False, [0, 0], 1)
-    sizes, wanted = [y[1]], [inner, True, bias is not None]
-
-    def call() -> None:
-        torch.ops.aten.convolution(images, weight, bias, *where)
-        torch.ops.aten.convolution_backward(grad, images, weight, sizes, *where, wanted)
-
-    return call
+        make = core_time.convolutions(net)
+        make()
+        start = time.perf_counter()
+        for _ in range(updates):
+            make()
+        return updates / (time.perf_counter() - start)
 
 
 def floor(net: str, cores: int, updates: int) -> float:
     """Return how often per second the cores together make the convolutions of an update."""
     return sum(joblib.Parallel(cores)(joblib.delayed(convolutions)(net, updates) for _ in range(cores)))
-
-
-def outside(net: str, updates: int = 10) -> float:
-    """Return the share of an update on one core that is neither convolution nor batch norm."""
-    data = clr.synthetic_cifar10(train=1000, test=10)
-    model = nets.NETS[net](init(net)).to(memory_format=torch.channels_last)
-    batches = Batches(data, "cpu", 100, 0, "unit", True, None)
-    with machine.cpu_threads(1):
-        machine.keep_freed_memory()
-        update = Update(model, clr.CaffeSGD(model.param_groups(mults=False), lr=0.0), batches, [0.01] * 100, 0, 100)
-        for k in range(5):
-            update(k)
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
-            for k in range(5, 5 + updates):
-                update(k)
-    events = profiled.key_averages(group_by_input_shape=True)
-    inside = sum(event.self_cpu_time_total for event in events if _is_inside(event))
-    return 1 - inside / sum(event.self_cpu_time_total for event in events)
-
-
-def _is_inside(event: Any) -> bool:
-    """Return whether an event is batch norm or a convolution of the net, not the LRN's window, channel by channel."""
-    by_channel = any(len(shape) == 4 and shape[1] == 1 for shape in event.input_shapes)
-    return "batch_norm" in event.key or ("conv" in event.key and not by_channel)
 
 
 def main() -> None:
@@ -250,9 +145,9 @@ def measures(
     device, updates = options.device, options.updates
     on_cpu = torch.device(device).type == "cpu"
     runs, more = (cores, 1) if on_cpu else (10, 3)
-    kinds = {"usual loop": lambda: in_float32(usual, net, data, updates, device)}
+    kinds = {"usual loop": lambda: in_float32(core_time.usual, net, data, updates, device)}
     for name, number, share in ((f"{runs} runs", runs, more), ("one run", 1, more if on_cpu else 20)):
-        for kind in precisions(device):
+        for kind in core_time.precisions(device):
             kinds[f"ours, {kind}, {name}"] = lambda kind=kind, number=number, share=share: ours(
                 net, data, number, share * updates, device, precision=kind
             )
@@ -262,15 +157,6 @@ def measures(
     else:
         kinds["ours, TF32, 10 runs"] = lambda: ours(net, data, 10, 3 * updates, device, True)
     return kinds
-
-
-def precisions(device: str) -> list[str]:
-    """Return float32, and bfloat16 where the device is fast in it."""
-    try:
-        precision.check_fast("bfloat16", device)
-    except precision.SlowPrecisionError:
-        return ["float32"]
-    return ["float32", "bfloat16"]
 
 
 def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
@@ -287,7 +173,7 @@ def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace)
             for kind, all_ in measured.items()
             if f"convolutions alone, {kind.split(', ')[-1]}" in measured and "float32" in kind
         },
-        "neither convolution nor batch norm, on one CPU core": round(outside(net), 2),
+        "neither convolution nor batch norm, on one CPU core": round(core_time.outside(net), 2),
     }
 
 
