@@ -1,12 +1,12 @@
-"""How fast do the experiments train? Compared with the usual loop and with a matrix product on the same machine.
+"""How fast do the experiments train? Compared with the usual loop, and with the net's convolutions alone.
 
     python benchmarks/training_speed.py [--device cuda] [--repeats 5]
 
 The usual loop is one run in one process: a DataLoader with two workers that normalises images one by one, as
 torchvision does, torch.optim.SGD, torch's CyclicLR, the same net in torch's layout, torch's number of threads. Ours is
-`clr.training.train`, one run per core (ten in threads on CUDA). Neither time includes the start. The matrix product is
-2048 x 2048 (8192 on CUDA) in float32, on every core at once. All take turns; the table has medians and ranges.
-A profile of one update on one core says what share of it is neither convolution nor batch norm.
+`clr.training.train`: one run alone, and one run per core (ten in threads on CUDA), in float32 and, where the device is
+fast in it, in bfloat16. No time includes the start. The floor is what oneDNN takes for the convolutions of an update
+alone, forward and backward on the same shapes, one process per core. All take turns; the table has medians and ranges.
 """
 
 import argparse
@@ -20,65 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import core_time
 import joblib
 import torch
-from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
+from core_time import init
 
 import clr
-from clr import experiments, nets
+from clr import experiments
 from clr.training import machine, train
 from clr.training.float32 import exact_float32
-from clr.training.update import Batches, Update
 
 RESULTS = Path(__file__).parent / "results"
-FIRST = 20  # updates before the clock starts
-
-
-class Pictures(Dataset):
-    """Images as torchvision's CIFAR10 gives them: bytes in memory, made into PIL images and transformed one by one."""
-
-    def __init__(self, data: clr.data.Cifar10) -> None:
-        from torchvision import transforms
-
-        self.images, self.labels = data.train.images.permute(0, 2, 3, 1).numpy(), data.train.labels.tolist()
-        means = (data.channel_means / 255).tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(means, (1.0, 1.0, 1.0))])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
-        return self.transform(Image.fromarray(self.images[i])), self.labels[i]
-
-
-def usual(net: str, data: clr.data.Cifar10, updates: int, device: str) -> float:
-    """Return the updates per second of the usual loop."""
-    model = nets.NETS[net](init(net)).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=0.004)
-    scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.0025, 0.01, step_size_up=2000, cycle_momentum=False)
-    loader = DataLoader(Pictures(data), batch_size=100, shuffle=True, num_workers=2, persistent_workers=True)
-    k, start = 0, 0.0
-    while True:
-        for x, y in loader:
-            if k == FIRST:
-                start = now(device)
-            if k == FIRST + updates:
-                return updates / (now(device) - start)
-            x, y = x.to(device), y.to(device)
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-            k += 1
-
-
-def init(net: str) -> str:
-    return "he" if net in nets.RESNETS else "torch"
 
 
 def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
@@ -87,14 +39,16 @@ def in_float32(measure: Callable[..., float], *arguments: Any) -> float:
         return measure(*arguments)
 
 
-def now(device: str) -> float:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def one_run(
-    net: str, data: clr.data.Cifar10, seed: int, runs: int, folder: str, updates: int, device: str, tf32: bool
+    net: str,
+    data: clr.data.Cifar10,
+    seed: int,
+    runs: int,
+    folder: str,
+    updates: int,
+    device: str,
+    tf32: bool,
+    precision: str,
 ) -> tuple[float, float]:
     """Return when one run's second half started and ended. Its one evaluation there is of 100 images.
 
@@ -102,7 +56,7 @@ def one_run(
     """
     config = dataclasses.replace(
         experiments.EXPERIMENTS["headline"].arms["triangular"], net=net, init=init(net), seed=seed,
-        iterations=2 * updates, evaluate_every=updates, test_pictures=100,
+        iterations=2 * updates, evaluate_every=updates, test_pictures=100, precision=precision,
     )  # fmt: skip
     times: dict[int, float] = {}
 
@@ -123,80 +77,63 @@ def meet(folder: str, seed: int, runs: int) -> None:
         time.sleep(0.001)
 
 
-def ours(net: str, data: clr.data.Cifar10, runs: int, updates: int, device: str, tf32: bool = False) -> float:
+def ours(
+    net: str,
+    data: clr.data.Cifar10,
+    runs: int,
+    updates: int,
+    device: str,
+    tf32: bool = False,
+    precision: str = "float32",
+) -> float:
     """Return the updates per second of so many runs together, from half time to the last one's end."""
     prefer = "processes" if torch.device(device).type == "cpu" else "threads"
     with exact_float32(tf32), tempfile.TemporaryDirectory() as folder:
-        calls = (joblib.delayed(one_run)(net, data, seed, runs, folder, updates, device, tf32) for seed in range(runs))
+        rest = (runs, folder, updates, device, tf32, precision)
+        calls = (joblib.delayed(one_run)(net, data, seed, *rest) for seed in range(runs))
         started, ended = zip(*joblib.Parallel(runs, prefer=prefer, mmap_mode="c")(calls), strict=True)
     return runs * updates / (max(ended) - min(started))
 
 
-def matrix_product(device: str, seconds: float = 1.0) -> float:
-    """Return the float32 FLOP/s of a large matrix product on one core, or on CUDA."""
-    torch.set_num_threads(1)
-    size = 2048 if device == "cpu" else 8192
-    a, b = torch.randn(2, size, size, device=device).unbind()
-    a @ b
-    count, start = 0, now(device)
-    while now(device) < start + seconds:
-        a @ b
-        count += 1
-    return 2 * size**3 * count / (now(device) - start)
-
-
-def everywhere(cores: int, device: str) -> float:
-    if device != "cpu":
-        return matrix_product(device)
-    return sum(joblib.Parallel(cores)(joblib.delayed(matrix_product)(device) for _ in range(cores)))
-
-
-def flop(net: str) -> int:
-    """Return the floating-point operations of one update of 100 images, convolutions and products alone."""
-    model = nets.NETS[net](init(net))
-    with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(model(torch.randn(100, 3, 32, 32)), torch.zeros(100, dtype=torch.int64)).backward()
-    return counter.get_total_flops()
-
-
-def outside(net: str, updates: int = 20) -> float:
-    """Return the share of an update on one core that is neither convolution nor batch norm."""
-    data = clr.synthetic_cifar10(train=1000, test=10)
-    model = nets.NETS[net](init(net)).to(memory_format=torch.channels_last)
-    batches = Batches(data, "cpu", 100, 0, "unit", True, None)
+def convolutions(net: str, updates: int) -> float:
+    """Return how often per second one core makes the convolutions of an update, and nothing else."""
     with machine.cpu_threads(1):
         machine.keep_freed_memory()
-        update = Update(model, clr.CaffeSGD(model.param_groups(mults=False), lr=0.0), batches, [0.01] * 100, 0, 100)
-        for k in range(5):
-            update(k)
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
-            for k in range(5, 5 + updates):
-                update(k)
-    events = profiled.key_averages()
-    inside = sum(event.self_cpu_time_total for event in events if "conv" in event.key or "batch_norm" in event.key)
-    return 1 - inside / sum(event.self_cpu_time_total for event in events)
+        make = core_time.convolutions(net)
+        make()
+        start = time.perf_counter()
+        for _ in range(updates):
+            make()
+        return updates / (time.perf_counter() - start)
+
+
+def floor(net: str, cores: int, updates: int) -> float:
+    """Return how often per second the cores together make the convolutions of an update."""
+    return sum(joblib.Parallel(cores)(joblib.delayed(convolutions)(net, updates) for _ in range(cores)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--nets", default="Cifar10Quick,Cifar10Full,Cifar10ResNet8")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--updates", type=int, default=100, help="per timing; on CUDA 20 or 3 times as many")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     data = clr.synthetic_cifar10(train=50_000, test=100)
     rows = []
-    for net in ("Cifar10Quick", "Cifar10Full", "Cifar10ResNet8"):
+    for net in options.nets.split(","):
         kinds = measures(net, data, options, cores)
         measured: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(options.repeats):
             for kind, measure in kinds.items():
                 measured[kind].append(measure())
         rows.append(row(net, measured, options))
-        print(json.dumps(rows[-1], indent=1), flush=True)
+        show(rows[-1])
     RESULTS.mkdir(exist_ok=True)
     with exact_float32():
         record = {"cores": cores, **machine.provenance(options.device, 1), "rows": rows}
+    print(f"{record['device']}, {cores} cores, {options.repeats} repeats of {options.updates} updates")
     path = RESULTS / f"training_speed_{torch.device(options.device).type}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -206,33 +143,52 @@ def measures(
 ) -> dict[str, Callable[[], float]]:
     """Return what is measured, by its name in the table."""
     device, updates = options.device, options.updates
-    kinds = {
-        "usual loop": lambda: in_float32(usual, net, data, updates, device),
-        "ours": lambda: ours(net, data, cores, updates, device),
-        "matrix product": lambda: everywhere(cores, device),
-    }
-    if torch.device(device).type != "cpu":
-        kinds["ours"] = lambda: ours(net, data, 10, 3 * updates, device)
-        kinds["ours, one run"] = lambda: ours(net, data, 1, 20 * updates, device)
-        kinds["ours, TF32"] = lambda: ours(net, data, 10, 3 * updates, device, True)
+    on_cpu = torch.device(device).type == "cpu"
+    runs, more = (cores, 1) if on_cpu else (10, 3)
+    kinds = {"usual loop": lambda: in_float32(core_time.usual, net, data, updates, device)}
+    for name, number, share in ((f"{runs} runs", runs, more), ("one run", 1, more if on_cpu else 20)):
+        for kind in core_time.precisions(device):
+            kinds[f"ours, {kind}, {name}"] = lambda kind=kind, number=number, share=share: ours(
+                net, data, number, share * updates, device, precision=kind
+            )
+    if on_cpu:
+        kinds[f"convolutions alone, {runs} runs"] = lambda: floor(net, cores, updates)
+        kinds["convolutions alone, one run"] = lambda: floor(net, 1, updates)
+    else:
+        kinds["ours, TF32, 10 runs"] = lambda: ours(net, data, 10, 3 * updates, device, True)
     return kinds
 
 
 def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
-    spread = {kind: [min(all_), statistics.median(all_), max(all_)] for kind, all_ in measured.items()}
-    against = [a / b for a, b in zip(measured["ours"], measured["usual loop"], strict=True)]
-    share = [flop(net) * a / b for a, b in zip(measured["ours"], measured["matrix product"], strict=True)]
-    kinds = [kind for kind in measured if kind != "matrix product"]
     return {
         "net": net,
         "repeats": options.repeats,
-        "GFLOP an update": round(flop(net) / 1e9, 2),
-        "updates a second (least, median, most)": {k: [round(v, 1) for v in spread[k]] for k in kinds},
-        "matrix product, GFLOP/s": [round(v / 1e9, 1) for v in spread["matrix product"]],
-        "times the usual loop": round(statistics.median(against), 2),
-        "share of the matrix product's rate": round(statistics.median(share), 2),
-        "neither convolution nor batch norm, on one CPU core": round(outside(net), 2),
+        "updates a second (least, median, most)": {
+            kind: [round(v, 1) for v in (min(all_), statistics.median(all_), max(all_))]
+            for kind, all_ in measured.items()
+        },
+        "times the usual loop": {kind: ratio(all_, measured["usual loop"]) for kind, all_ in measured.items()},
+        "share of the convolutions' rate": {
+            kind: ratio(all_, measured[f"convolutions alone, {kind.split(', ')[-1]}"])
+            for kind, all_ in measured.items()
+            if f"convolutions alone, {kind.split(', ')[-1]}" in measured and "float32" in kind
+        },
+        "neither convolution nor batch norm, on one CPU core": round(core_time.outside(net), 2),
     }
+
+
+def ratio(first: list[float], second: list[float]) -> float:
+    """Return the median over the turns of a ratio; each turn measures both one after the other."""
+    return round(statistics.median(a / b for a, b in zip(first, second, strict=True)), 2)
+
+
+def show(row: dict[str, Any]) -> None:
+    print(row["net"])
+    for kind, (least, median, most) in row["updates a second (least, median, most)"].items():
+        share = row["share of the convolutions' rate"].get(kind)
+        last = f"{share:8.2f} of the convolutions' rate" if share else ""
+        print(f"  {kind:38}{median:7.1f} ({least} to {most}){row['times the usual loop'][kind]:8.2f} times{last}")
+    print(f"  outside convolution and batch norm: {row['neither convolution nor batch norm, on one CPU core']:.0%}")
 
 
 if __name__ == "__main__":

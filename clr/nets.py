@@ -33,7 +33,7 @@ class _LRN(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, narrow: Tensor, size: int, alpha: float, beta: float) -> Tensor:
         x = _wide(narrow)
-        scale = _window_mean(x * x, size).mul_(alpha).add_(1)
+        scale = _window_mean(x * x, size, alpha, 1.0)
         if beta == 0.75:  # Caffe's: two square roots are faster than a power
             root = scale.rsqrt()
             power = root.sqrt().mul_(root)
@@ -57,17 +57,14 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _window_mean(x: Tensor, size: int) -> Tensor:
-    """Return the mean over the zero-padded window around every position, always divided by size^2."""
+def _window_mean(x: Tensor, size: int, times: float = 1.0, plus: float = 0.0) -> Tensor:
+    """Return times * mean + plus, the mean over the zero-padded window around every position, divided by size^2."""
     if x.device.type != "cpu":
-        return F.avg_pool2d(x, size, stride=1, padding=size // 2)
-    for dim in (-2, -1):  # on a CPU shifted sums are up to 8 times faster than the pool
-        total, length = x.clone(), x.size(dim)
-        for shift in range(1, min(size // 2, length - 1) + 1):
-            total.narrow(dim, shift, length - shift).add_(x.narrow(dim, 0, length - shift))
-            total.narrow(dim, 0, length - shift).add_(x.narrow(dim, shift, length - shift))
-        x = total
-    return x.div_(size * size)
+        return F.avg_pool2d(x, size, stride=1, padding=size // 2).mul_(times).add_(plus)
+    channels = x.size(-3)  # on a CPU a convolution channel by channel is three times as fast as the pool
+    weight, bias = x.new_full((channels, 1, size, size), times / size**2), x.new_full((channels,), plus)
+    with torch.autocast("cpu", enabled=False):
+        return F.conv2d(x, weight, bias, padding=size // 2, groups=channels)
 
 
 class WithinChannelLRN(nn.Module):
@@ -210,6 +207,19 @@ def _ave_pool() -> nn.AvgPool2d:
     return nn.AvgPool2d(3, 2, ceil_mode=True)  # the divisor at the border is the clipped window, as in Caffe
 
 
+class Flatten(nn.Flatten):
+    """Flatten in Caffe's order, channel by channel; the gradient comes back in the memory layout of what was flattened.
+
+    Otherwise the pool below it takes six times as long.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C * H * W) for (N, C, H, W)."""
+        if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+            x.register_hook(lambda grad: grad.contiguous(memory_format=torch.channels_last))
+        return super().forward(x)
+
+
 class Cifar10Quick(CaffeNet):
     """cifar10_quick: three convolutions, two inner products without a ReLU between, 145,578 parameters."""
 
@@ -238,7 +248,7 @@ class Cifar10Quick(CaffeNet):
             conv3=_conv(32, 64),
             relu3=nn.ReLU(),
             pool3=_ave_pool(),  # (N, 64, 4, 4)
-            flatten=nn.Flatten(),
+            flatten=Flatten(),
             ip1=_inner_product(1024, 64),
             ip2=_inner_product(64, 10),
         )
@@ -272,7 +282,7 @@ class Cifar10Full(CaffeNet):
             conv3=_conv(32, 64),
             relu3=nn.ReLU(),
             pool3=_ave_pool(),
-            flatten=nn.Flatten(),
+            flatten=Flatten(),
             ip1=_inner_product(1024, 10),
         )
 
@@ -294,7 +304,7 @@ class Cifar10FullSigmoid(CaffeNet):
             conv3=_conv(32, 64),
             sigmoid3=nn.Sigmoid(),
             pool3=_ave_pool(),
-            flatten=nn.Flatten(),
+            flatten=Flatten(),
             ip1=_inner_product(1024, 10),
         )
 
@@ -325,7 +335,7 @@ class Cifar10FullSigmoidBN(CaffeNet):
             bn3=CaffeBatchNorm(64),
             sigmoid3=nn.Sigmoid(),
             pool3=_ave_pool(),
-            flatten=nn.Flatten(),
+            flatten=Flatten(),
             ip1=_inner_product(1024, 10),
         )
 

@@ -61,7 +61,8 @@ class CaffeSGD(Optimizer):
         for name, default in self.defaults.items():
             if name in _checks.RULES:  # torch adds defaults of its own to a copied optimizer
                 _checks.RULES[name](name, param_group.get(name, default))
-        super().add_param_group(param_group)
+        add = Optimizer.add_param_group  # torch's decorator imports its compiler at the first call, for a second
+        getattr(add, "__wrapped__", add)(self, param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]

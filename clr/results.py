@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def load(folder: Path, seed: int) -> tuple[pd.DataFrame, dict] | None:
 
 
 def _parsed(text: bytes) -> pd.DataFrame:
+    return _parsed_once(text).copy()
+
+
+@lru_cache(maxsize=2048)
+def _parsed_once(text: bytes) -> pd.DataFrame:
+    """Return the rows of a file's content; pages and notebooks read most files several times."""
     rows = pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False).astype(float)  # exact, unlike some read_csv
     return rows.astype({"iteration": "int64"})
 

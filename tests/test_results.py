@@ -275,3 +275,14 @@ def test_summary_has_scipys_interval_from_three_runs_on():
     assert table.loc["three", ["low", "high"]].tolist() == pytest.approx([low, high])
     assert np.isnan(table.loc["two", ["low", "high"]].to_numpy(float)).all()
     assert table["sd"].tolist() == pytest.approx([np.std(found, ddof=1) for found in values.values()])
+
+
+def test_a_result_is_parsed_once_however_often_it_is_read_and_a_changed_one_anew(save, monkeypatch):
+    save("headline", "fixed", 0, {70_000: 0.75})
+    parsed, parse = [], pd.read_csv
+    monkeypatch.setattr(pd, "read_csv", lambda *args, **kwargs: parsed.append(1) or parse(*args, **kwargs))
+    first = results.read()
+    first["test_accuracy"] = 0.0  # one's own frame
+    assert results.read()["test_accuracy"].tolist() == [0.75] and len(parsed) == 1
+    save("headline", "fixed", 0, {70_000: 0.76})
+    assert results.read()["test_accuracy"].tolist() == [0.76] and len(parsed) == 2

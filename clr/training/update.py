@@ -155,6 +155,7 @@ class Update:
         losses: Sequence[float] = (), precision: str = "float32",
     ) -> None:  # fmt: skip
         device = batches.device
+        self.parameters = list(net.parameters())
         self.net, self.optimizer, self.batches, self.every = net, optimizer, batches, min(every, len(rates))
         self.precision = precision
         self.updates_done, self.k = start, torch.tensor([start], device=device)
@@ -209,7 +210,7 @@ class Update:
             lr.copy_(rate * multiplier)
         images, labels = self.batches.get_batch(self.k)
         loss = F.cross_entropy(scores(self.net, images, self.precision), labels)
-        self.optimizer.zero_grad()
+        self._drop_gradients()
         loss.backward()
         self.optimizer.step()
         self.losses.index_copy_(0, self.k % self.every, loss.detach().view(1))
@@ -217,7 +218,12 @@ class Update:
 
     def _capture(self) -> None:
         """Record the update as a graph. The gradients made here belong to it; where it fails, they go."""
-        self.optimizer.zero_grad()
+        self._drop_gradients()
         self.graph = cuda.capture(self._eager_update)
         if self.graph is None:
-            self.optimizer.zero_grad()
+            self._drop_gradients()
+
+    def _drop_gradients(self) -> None:
+        """Do what `zero_grad` does; torch's own imports torch's compiler at its first call, which takes a second."""
+        for parameter in self.parameters:
+            parameter.grad = None

@@ -1,6 +1,8 @@
 """The update: what is captured on CUDA, and that it is what the CPU does."""
 
 import dataclasses
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import golden_data as golden
@@ -172,3 +174,43 @@ def test_losses_on_cuda_agree_with_caffe(name):
     with exact_float32():
         losses = golden.train(net, CaffeSGD(net.param_groups(), lr=1.0), data, rates)
     assert losses == pytest.approx(caffe["loss"], rel=1e-4)
+
+
+def test_a_run_does_not_import_torchs_compiler():
+    """It takes a second or more, and torch's optimizers import it at their first call."""
+    code = """if True:
+        import sys
+        from clr.data import synthetic_cifar10
+        from clr.policies import Fixed
+        from clr.training import RunConfig, train
+        train(RunConfig("Cifar10Quick", Fixed(0.01), 2, batch_size=10), synthetic_cifar10(20, 20))
+        print("torch._dynamo" in sys.modules)
+    """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False"]
+
+
+class Layouts(TorchDispatchMode):
+    """The operators of a backward pass whose images lie in two memory layouts."""
+
+    def __init__(self):
+        super().__init__()
+        self.mixed = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        images = [x for x in args if isinstance(x, torch.Tensor) and x.dim() == 4 and min(x.shape[1:]) > 1]
+        if "backward" in str(operator):
+            self.mixed += [str(operator) for x in images if not x.is_contiguous(memory_format=torch.channels_last)]
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("net", [*NETS, "Cifar10ResNet8"])
+def test_gradients_keep_the_layout_of_the_images(small, net):
+    own = {"init": "he", "mults": False} if net == "Cifar10ResNet8" else {}
+    config = changed(net=net, iterations=2, batch_size=10, **own)
+    model = training.run._net(config, "cpu")
+    optimizer, batches = training.run._optimizer(config, model), training.run._batches(config, small, "cpu")
+    update = Update(model, optimizer, batches, [0.1, 0.2], 0, 2)
+    with Layouts() as layouts:
+        update(0)
+    assert layouts.mixed == []
