@@ -68,7 +68,7 @@ def draw_peak(ax: Axes, bounds: Any) -> None:
     ax.plot([low, high], [0.22, 0.22], "|-", transform=transform, color="0.15", linewidth=1.5, markersize=8, zorder=4)
     ax.plot(rate, 0.22, "D", transform=transform, color="0.15", markersize=7, zorder=5)
     paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
-    style = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
+    style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
     ax.text(rate, 0.26, f"train with {rate:.2g}", transform=transform, ha="center", **style)
     fails = _fails_at(bounds.curve, bounds)
     then = f"training fails at {fails:.2g}" if np.isfinite(fails) else "where training fails is not known"
@@ -89,8 +89,14 @@ def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: A
     ax.axvline(rate, color=colour, linewidth=2, linestyle="-" if name == "max_lr" else "--")
     most = "≤ " if low == 0 and high == rate else ""
     y = 0.04 if name == "max_lr" else 0.12
-    text = f" {word}: {most}{rate:.2g}"
-    ax.text(rate, y, text, transform=ax.get_xaxis_transform(), weight="bold", color="0.15", zorder=5)
+    side, text = _beside(ax, rate, f"{word}: {most}{rate:.2g}", 0.75)
+    ax.text(rate, y, text, transform=ax.get_xaxis_transform(), ha=side, weight="bold", color="0.15", zorder=5)
+
+
+def _beside(ax: Axes, rate: float, text: str, last: float) -> tuple[str, str]:
+    """Return on which side of a rate there is room for a text, and the text: on the right up to `last` of the width."""
+    left = ax.transAxes.inverted().transform(ax.transData.transform((rate, 0)))[0]
+    return ("left", f" {text}") if left < last else ("right", f"{text} ")
 
 
 def failure(curve: pd.DataFrame) -> float:
@@ -116,8 +122,7 @@ def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:
     rate = _fails_at(curve, bounds)
     if np.isfinite(rate):
         ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
-        left = ax.transAxes.inverted().transform(ax.transData.transform((rate, 0)))[0]
-        side, text = ("left", " fails") if left < 0.85 else ("right", "fails ")  # where there is room for it
+        side, text = _beside(ax, rate, "fails", 0.85)
         ax.text(rate, 0.96, text, transform=ax.get_xaxis_transform(), va="top", ha=side, weight="bold", color="0.3")
 
 

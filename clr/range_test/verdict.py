@@ -41,6 +41,7 @@ _AT_ONCE = (
 )
 _ABOVE = ["The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows.",
           "Believe the peak rate."]  # fmt: skip
+DISAGREE = "The curves disagree ({kinds})."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
 
@@ -55,7 +56,7 @@ def write_verdict(
     agreeing = [shape for shape in shapes if shape.kind == bounds.kind]
     counts = Counter(shape.kind for shape in shapes)
     if list(counts.values()).count(max(counts.values())) > 1:
-        seen = [f"The curves disagree ({', '.join(f'{count} {kind}' for kind, count in counts.items())})."]
+        seen = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
         advice = "use more seeds, or more updates"
     else:
         found, advice = _found(bounds, curves)
