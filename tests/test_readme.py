@@ -85,7 +85,7 @@ def test_at_scale_is_the_finding_by_half_and_by_the_end():
 def test_the_printed_bounds_are_the_notebooks():
     text = sentences.printed_bounds()
     assert text.startswith("```text\nTrain with a peak rate of ") and "  one-cycle " in text
-    assert max(map(len, text.splitlines())) <= 110
+    assert max(map(len, text.splitlines())) <= 100 and text.endswith("iterations=...)\n```")
 
 
 def test_regret_is_said_with_what_is_missed():

@@ -233,7 +233,7 @@ def range_tests() -> str:
             for lr, ci in ((bounds.base_lr, bounds.base_ci), (bounds.max_lr, bounds.max_ci))
         )
         rows.append([arm, f"`{dataset}`", _test_in_words(arm), base, top, bounds.n_curves])
-        verdicts.append(f"`{arm}` on `{dataset}`: {bounds.verdict}")
+        verdicts.append(f"`{arm}` on `{dataset}`: {' '.join(bounds.verdict.split())}")
     rows += [
         [arm, f"{source}, by eye", "", f"{low:g}", f"{high:g}", n]
         for arm, (source, low, high, n) in REPORTED_BOUNDS.items()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +124,11 @@ def regret() -> str:
 
 
 def printed_bounds() -> str:
-    """Return what `print(bounds)` printed in the RangeTest notebook, broken into lines."""
+    """Return what `print(bounds)` printed in the RangeTest notebook."""
     cells = json.loads((REGRET.parents[3] / "notebooks" / "RangeTest.ipynb").read_text(encoding="utf-8"))["cells"]
     cell = next(cell for cell in cells if "clr.find_bounds(" in "".join(cell["source"]) and cell["cell_type"] == "code")
     text = "".join(next(out["text"] for out in cell["outputs"] if out["output_type"] == "stream"))
-    verdict, table = text.split("\n\n", 1)
-    return "\n".join(["```text", *textwrap.wrap(verdict, 110), "", table.rstrip(), "```"])
+    return f"```text\n{text.rstrip()}\n```"
 
 
 def regret_schedules() -> str:

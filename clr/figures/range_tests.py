@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from clr import _checks
 from clr.figures.base import MIN_RUNS, check_axes, claim, percent_axis
 
-__all__ = ["draw_range_test"]
+__all__ = ["draw_peak", "draw_range_test"]
 
 LOST = 0.5  # of the gain: from there on the test has failed
+PER_MAX_LR = 3  # the rate at which it has, over max_lr, where max_lr was read off it
 
 
 def draw_range_test(
@@ -49,13 +50,30 @@ def draw_range_test(
         percent_axis(ax.yaxis)
     ax.set_xlim(curve["lr"].min(), curve["lr"].max())
     ax.margins(y=0.18)
-    _draw_failure(ax, curve)
+    _draw_failure(ax, curve, bounds)
     _draw_lines(ax, curve, bounds, spacing)
     for name, colour, below in (("base_lr", green, "starts"), ("max_lr", orange, "max_lr")):
         _draw_bound(ax, curve, bounds, name, colour, below)
     _draw_reported(ax, reported)
     claim(ax, f"{_claim(curve, bounds)} ({'one curve' if n == 1 else f'{n} curves'})")
     return ax
+
+
+def draw_peak(ax: Axes, bounds: Any) -> None:
+    """Mark the rate to train with and the rates between which the best one likely lies; the title says both first."""
+    rate, (low, high) = bounds.peaks["linear"]
+    if not np.isfinite(rate):
+        return
+    transform = ax.get_xaxis_transform()
+    ax.plot([low, high], [0.22, 0.22], "|-", transform=transform, color="0.15", linewidth=1.5, markersize=8, zorder=4)
+    ax.plot(rate, 0.22, "D", transform=transform, color="0.15", markersize=7, zorder=5)
+    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+    style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
+    ax.text(rate, 0.26, f"train with {rate:.2g}", transform=transform, ha="center", **style)
+    fails = _fails_at(bounds.curve, bounds)
+    then = f"training fails at {fails:.2g}" if np.isfinite(fails) else "where training fails is not known"
+    n = "one curve" if bounds.n_curves == 1 else f"{bounds.n_curves} curves"
+    claim(ax, f"Train with {rate:.2g}; {then} ({n})")
 
 
 def _interval(bounds: Any, name: str) -> tuple[float, tuple[float, float]]:
@@ -71,8 +89,14 @@ def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: A
     ax.axvline(rate, color=colour, linewidth=2, linestyle="-" if name == "max_lr" else "--")
     most = "≤ " if low == 0 and high == rate else ""
     y = 0.04 if name == "max_lr" else 0.12
-    text = f" {word}: {most}{rate:.2g}"
-    ax.text(rate, y, text, transform=ax.get_xaxis_transform(), weight="bold", color="0.15", zorder=5)
+    side, text = _beside(ax, rate, f"{word}: {most}{rate:.2g}", 0.75)
+    ax.text(rate, y, text, transform=ax.get_xaxis_transform(), ha=side, weight="bold", color="0.15", zorder=5)
+
+
+def _beside(ax: Axes, rate: float, text: str, last: float) -> tuple[str, str]:
+    """Return on which side of a rate there is room for a text, and the text: on the right up to `last` of the width."""
+    left = ax.transAxes.inverted().transform(ax.transData.transform((rate, 0)))[0]
+    return ("left", f" {text}") if left < last else ("right", f"{text} ")
 
 
 def failure(curve: pd.DataFrame) -> float:
@@ -88,19 +112,24 @@ def failure(curve: pd.DataFrame) -> float:
     return float(curve["lr"].iloc[best + lost[0]]) if len(lost) else float("nan")
 
 
-def _draw_failure(ax: Axes, curve: pd.DataFrame) -> None:
-    rate = failure(curve)
+def _fails_at(curve: pd.DataFrame, bounds: Any) -> float:
+    """Return the rate at which training fails: the one that max_lr was read off, else that of the mean curve."""
+    known = getattr(bounds, "kind", "") in ("peak", "too narrow") and np.isfinite(bounds.max_lr)
+    return PER_MAX_LR * bounds.max_lr if known else failure(curve)
+
+
+def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:
+    rate = _fails_at(curve, bounds)
     if np.isfinite(rate):
         ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
-        left = ax.transAxes.inverted().transform(ax.transData.transform((rate, 0)))[0]
-        side, text = ("left", " fails") if left < 0.85 else ("right", "fails ")  # where there is room for it
+        side, text = _beside(ax, rate, "fails", 0.85)
         ax.text(rate, 0.96, text, transform=ax.get_xaxis_transform(), va="top", ha=side, weight="bold", color="0.3")
 
 
 def _draw_lines(ax: Axes, curve: pd.DataFrame, bounds: Any, spacing: str) -> None:
     """Draw the straight lines that meet at the bounds, where the gain is kept: level, rise, and what follows."""
     knots = [rate for rate in (_interval(bounds, name)[0] for name in ("base_lr", "max_lr")) if np.isfinite(rate)]
-    if len(knots) < 2 or np.isfinite(failure(curve)):
+    if len(knots) < 2 or np.isfinite(_fails_at(curve, bounds)):
         return
     rates = curve["lr"].to_numpy(float)
     x, *turns = (np.log(v) if spacing == "exponential" else v for v in (rates, *knots))
@@ -120,7 +149,7 @@ def _draw_reported(ax: Axes, reported: Any) -> None:
 
 def _claim(curve: pd.DataFrame, bounds: Any) -> str:
     """Return in words what was found: where the rise slows, or where training fails."""
-    top, fails = _interval(bounds, "max_lr")[0], failure(curve)
+    top, fails = _interval(bounds, "max_lr")[0], _fails_at(curve, bounds)
     if bounds is None:
         return "Range test"
     if not np.isfinite(top):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clr.range_test.randomness import preserve_rng
 
-__all__ = ["InfiniteLoader", "batch_size", "draw_held_out", "is_finite", "spread_out"]
+__all__ = ["InfiniteLoader", "batch_size", "draw_held_out", "is_finite", "is_one_class", "spread_out"]
 
 PER_UPDATE = 2  # examples evaluated per example trained on; a forward pass costs a third of an update
 
@@ -91,6 +91,22 @@ def batch_size(batch: Any) -> int:
         batch = list(batch.values())
     sizes = [batch_size(part) for part in batch] if isinstance(batch, (list, tuple)) else []
     return max(sizes, default=1)
+
+
+def is_one_class(batches: Any) -> bool:
+    """Return whether batches are pairs whose targets are classes, all the same one. (Of other shapes it cannot tell.)
+
+    >>> import torch
+    >>> is_one_class([(torch.zeros(2, 3), torch.tensor([4, 4]))]), is_one_class([(torch.zeros(2, 3), torch.ones(2))])
+    (True, False)
+    """
+    targets = [batch[1] for batch in batches if isinstance(batch, (tuple, list)) and len(batch) == 2]
+    if not targets or not all(isinstance(part, Tensor) and part.numel() for part in targets):
+        return False
+    if any(part.is_floating_point() or part.is_complex() for part in targets):
+        return False
+    first = targets[0].flatten()[0].item()
+    return sum(part.numel() for part in targets) > 1 and all(bool((part == first).all()) for part in targets)
 
 
 def is_finite(batches: Any) -> bool:

@@ -9,10 +9,10 @@ a factor that `benchmarks/range_test_coverage.py` checks. The rates to train wit
 
 import json
 import os
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,10 @@ class Bounds:
     base_lr, max_lr: learning rates, where learning starts and up to which it trains; NaN if unknown.
     base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0 if most curves rise by their first evaluation, and
         ends at base_lr if all do.
-    kind: what most curves show.  verdict: what was seen, the bounds, and what to do, in sentences.
+    kind: what most curves show.  verdict: what to do, what was seen, the bounds, and caveats, one sentence a line.
     curve: lr, mean of the metric, low and high (95% interval of the mean where no curve has ended; for one curve 95% of
-        its noise), smooth, n (curves that reach this rate).  n_curves: how many.  spacing: "linear" or "exponential".
+        its noise), smooth, n (curves that reach this rate). Where the tests chose -loss, and no loss is 0 or negative,
+        these are of -log(loss), which is what was read.  n_curves: how many.  spacing: "linear" or "exponential".
     peaks: by schedule, the rate to train with and the two rates between which the best one lies.  tests: the curves.
     """
 
@@ -77,9 +78,22 @@ class Bounds:
         return f"Bounds({known}, n_curves={self.n_curves})"
 
     def __str__(self) -> str:
+        words = [line for text in self.verdict.split("\n") for line in wrap(text, 100, subsequent_indent="  ")]
+        if not np.isfinite(self._rates()).all():
+            return "\n".join(words)
         rows = [f"  {name:<12}{lr:<11.2g}{ci[0]:.2g} to {ci[1]:.2g}" for name, (lr, ci) in self.peaks.items()]
-        table = ["", f"  {'schedule':<12}{'peak rate':<11}best between", *rows]
-        return "\n".join([*textwrap.wrap(self.verdict, 100), *(table if np.isfinite(self._rates()).all() else [])])
+        then = 'Next: bounds.policy("linear", iterations=...)'
+        return "\n".join([*words, "", f"  {'schedule':<12}{'peak rate':<11}best between", *rows, "", then])
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all values are equal, NaN to NaN."""
+        return isinstance(other, Bounds) and json.dumps(self._values()) == json.dumps(other._values())
+
+    def __hash__(self) -> int:
+        return hash(self.verdict)
+
+    def _values(self) -> dict[str, Any]:
+        return vars(self) | {"curve": self.curve.to_dict("list"), "tests": [to_dict(test) for test in self.tests]}
 
     def _rates(self) -> list[float]:
         return [lr for lr, _ in self.peaks.values()]
@@ -107,7 +121,9 @@ class Bounds:
         if not np.isfinite(peak):
             raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {self.verdict}")
         if schedule == "triangular":
-            return Triangular(peak / 4, peak, max(1, n // (2 * _checks.positive_int("cycles", cycles))))
+            if n < 2 * _checks.positive_int("cycles", cycles):
+                raise ValueError(f"cycles must be at most iterations / 2, got {cycles} in {n} iterations")
+            return Triangular(peak / 4, peak, n // (2 * int(cycles)))
         if schedule == "one-cycle":
             return OneCycle(peak / 10, peak, n)
         if schedule == "cosine":
@@ -115,25 +131,34 @@ class Bounds:
         return Fixed(peak) if schedule == "constant" else Decay(0.0, peak, n)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the curve, its band, the bounds with their intervals and the peak rates on `ax` (None for new axes)."""
-        from clr.figures import draw_range_test
+        """Draw the curve, its band, the bounds with their intervals and the peak rate on `ax` (None for new axes)."""
+        from clr.figures import draw_peak, draw_range_test
 
-        ax = draw_range_test(ax, self.curve, self, self.spacing)
-        rates = sorted({lr for lr in self._rates() if np.isfinite(lr)})
-        ax.plot(rates, [0.02] * len(rates), "^", transform=ax.get_xaxis_transform(), color="0.15", label="peak rates")
+        name = getattr(_in_logs(self.tests)[0], "metric_name", "metric")
+        ax = draw_range_test(ax, self.curve, self, self.spacing, metric=name)
+        draw_peak(ax, self)
         return ax
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write everything, with the curves; `from_json` reads it exactly."""
-        values = vars(self) | {"curve": self.curve.to_dict("list"), "tests": [to_dict(test) for test in self.tests]}
         with open(_checks.path("path", path), "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1)
+            json.dump(self._values(), file, indent=1)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> "Bounds":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the file is no JSON, or lacks something.
+        """
         with open(_checks.path("path", path), encoding="utf-8") as file:
-            values = json.load(file)
+            try:
+                values = json.load(file)
+            except ValueError as error:
+                raise ValueError(f"path must be a file that to_json wrote, got {path}: {error}") from None
+        known = values if isinstance(values, dict) else {}
+        if missing := [field.name for field in fields(cls) if field.name not in known]:
+            raise ValueError(f"path must be a file that to_json wrote, got {path}, which lacks {', '.join(missing)}")
         intervals = {name: tuple(values[name]) for name in ("base_ci", "max_ci")}
         peaks = {name: (lr, tuple(ci)) for name, (lr, ci) in values["peaks"].items()}
         frames = {"curve": pd.DataFrame(values["curve"]), "tests": tuple(from_dict(test) for test in values["tests"])}
@@ -168,6 +193,8 @@ def suggest_bounds(tests: Any) -> Bounds:
     bounds = Bounds(
         base_lr, max_lr, base_ci, max_ci, kind, "", table, len(curves), found[0].spacing, _peaks(found), tuple(found)
     )
+    if kind is CurveKind.BAD_DATA:
+        bounds = replace(bounds, peaks=NO_PEAKS)
     return replace(bounds, verdict=write_verdict(bounds, shapes, curves, read[0], _log_max_lr(curves, read)))
 
 

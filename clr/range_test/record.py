@@ -16,6 +16,7 @@ __all__ = ["RangeTest", "as_range_tests", "from_dict", "to_dict"]
 COLUMNS = ("iteration", "lr", "metric", "train_loss")  # of a frame; the other columns of a file describe the curve
 DESCRIPTION = {
     "spacing", "multipliers", "diverged", "held_out", "bad_data", "metric_name", "examples", "seed", "constant_loss",
+    "one_class",
 }  # fmt: skip
 LOSSES = "losses"  # a column of a file: those since the row before, as text
 
@@ -32,6 +33,7 @@ class RangeTest:
     bad_data: whether a batch held numbers that are not finite when the loss was not finite.
     metric_name: "accuracy" or "-loss" if the test chose it.  examples: how many each evaluation looks at; 0 if unknown.
     constant_loss: of outputs that are the mean of the targets; None if unknown, or if this is no regression.
+    one_class: whether all targets that an evaluation looks at are one class, as far as they are plain classes.
     losses: the training loss of every update, before it; empty if unknown.
     """
 
@@ -46,6 +48,7 @@ class RangeTest:
     examples: int = 0
     losses: tuple[float, ...] = ()
     constant_loss: float | None = None
+    one_class: bool = False
 
     def __repr__(self) -> str:
         lr = self.frame["lr"]
@@ -90,7 +93,7 @@ class RangeTest:
         from clr.figures import draw_range_test
 
         curve = self.frame.dropna(subset="lr").rename(columns={"metric": "mean"})
-        return draw_range_test(ax, curve, bounds, self.spacing)
+        return draw_range_test(ax, curve, bounds, self.spacing, metric=self.metric_name)
 
 
 def as_range_tests(tests: Any) -> list[RangeTest]:
@@ -139,7 +142,7 @@ def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
     """Return the curve of a table's rows, and what its other columns say of it."""
     first = rows.iloc[0] if len(rows) else {}
     known: dict[str, Any] = {name: first[name] for name in DESCRIPTION if name in rows and len(rows)}
-    for name in ("diverged", "held_out", "bad_data"):
+    for name in ("diverged", "held_out", "bad_data", "one_class"):
         if name in known:
             known[name] = str(known[name]) == "True"
     if "multipliers" in known:

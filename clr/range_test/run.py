@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clr import _checks
 from clr.groups import unshare_lr
 from clr.policies import Ramp
-from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, spread_out
+from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, is_one_class, spread_out
 from clr.range_test.curve import has_diverged
 from clr.range_test.randomness import seed_everything
 from clr.range_test.record import RangeTest
@@ -158,6 +158,7 @@ def run_curve(
     return RangeTest(
         frame, ramp.spacing, trainer.multipliers, diverged, bad_data=bad_data, metric_name=trainer.metric_name,
         examples=trainer.examples, losses=tuple(losses), constant_loss=trainer.constant_loss,
+        one_class=is_one_class(held_out),
     )  # fmt: skip
 
 
@@ -184,7 +185,8 @@ def check_arguments(
     _check_trained(model, optimizer)
     for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            raise TypeError(f"{name} must be an iterable that can be iterated again, got {loader!r}")
+            hint = ": wrap it in a DataLoader" if isinstance(loader, torch.utils.data.Dataset) else ""
+            raise TypeError(f"{name} must be an iterable that can be iterated again, got {loader!r}{hint}")
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
         if name != "metric" or value is not None:
             _checks.function(name, value)

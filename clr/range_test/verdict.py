@@ -1,4 +1,4 @@
-"""The verdict of range tests, in sentences: the rate to train with, what was seen, the bounds, then caveats."""
+"""The verdict of range tests, one sentence a line: what to do, what was seen, the bounds, then caveats."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,71 +6,83 @@ from typing import Any
 
 import numpy as np
 
-from clr.range_test.curve import MIN_EVALUATIONS, Curve, CurveKind, CurveShape
+from clr.range_test.curve import MAX_LR_DIVISOR, MIN_EVALUATIONS, Curve, CurveKind, CurveShape
 from clr.range_test.peak import FACTORS
 
 __all__ = ["format_bound", "write_verdict"]
 
 _SEEN = {
-    CurveKind.PEAK: "The metric rises, then loses half of its gain or diverges at a higher rate. max_lr is a third of "
-    "that rate, as a safety margin.",
-    CurveKind.PLATEAU: "The metric rises, then slows, and keeps most of its gain up to the largest rate tested. max_lr "
-    "is where the rise slows; larger rates may work too. Test up to a larger end_lr to see where training fails.",
-    CurveKind.RISING: "The metric is still rising at the largest rate tested, so max_lr is unknown. Test up to a "
-    "larger end_lr.",
-    CurveKind.TOO_NARROW: "The metric falls so soon after it rises that base_lr cannot be separated from max_lr. Use "
-    "exponential spacing or more updates, or set base_lr to a third of max_lr, as the paper suggests.",
-    CurveKind.FALLING: "The metric falls from the start, so neither bound can be found. Start from a smaller start_lr.",
-    CurveKind.FLAT: "The metric never rises clearly above its starting value, so neither bound can be found. Test up "
-    "to a larger end_lr, train for more updates, or evaluate on more examples.",
-    CurveKind.TOO_FEW: f"The curve has fewer than {MIN_EVALUATIONS} evaluations, too few to find either bound. "
-    "Evaluate more often.",
-    CurveKind.BAD_DATA: "The loss is not finite at a rate at which nothing can have changed. Check the data for NaN "
-    "and infinity; no rate causes this.",
-}  # fmt: skip
-AT_ONCE = (
-    f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}, so neither "
-    "bound can be found. Start from a smaller start_lr. If these rates are tiny already, check the scale of the "
-    "inputs, the targets and the initial weights."
+    CurveKind.PEAK: "The metric rises, then loses half of its gain or diverges at {lost:.2g}.",
+    CurveKind.PLATEAU: "The metric rises, then slows, and keeps most of its gain up to the largest rate tested.",
+    CurveKind.RISING: "The metric is still rising at the largest rate tested.",
+    CurveKind.TOO_NARROW: "The metric falls at {lost:.2g}, too soon after it rises to tell where learning starts.",
+    CurveKind.FALLING: "The metric falls, without a clear rise before.",
+    CurveKind.FLAT: "The metric never rises clearly above its starting value.",
+    CurveKind.TOO_FEW: f"There are fewer than {MIN_EVALUATIONS} evaluations in a curve, too few to find bounds.",
+    CurveKind.BAD_DATA: "The loss is not finite at a rate at which nothing can have changed; no rate causes this.",
+}
+_ADVICE = {  # how to find the bounds that are unknown
+    CurveKind.PLATEAU: "test up to a larger end_lr to see where training fails",
+    CurveKind.RISING: "test up to a larger end_lr",
+    CurveKind.TOO_NARROW: "use exponential spacing or more updates; the paper suggests a third of max_lr as base_lr",
+    CurveKind.FALLING: "start from a smaller start_lr, or evaluate on more examples",
+    CurveKind.FLAT: "test up to a larger end_lr, train for more updates, or evaluate on more examples",
+    CurveKind.TOO_FEW: "evaluate more often",
+    CurveKind.BAD_DATA: "check the data for NaN and infinity",
+}
+_WHY = {  # max_lr
+    CurveKind.PEAK: ", a third of {lost:.2g}, as a safety margin",
+    CurveKind.PLATEAU: ", where the rise slows; larger rates may work too",
+    CurveKind.TOO_NARROW: ", a third of {lost:.2g}, as a safety margin",
+}
+_AT_ONCE = (
+    f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}.",
+    "start from a smaller start_lr or, if these rates are tiny already, check the scale of inputs, targets and weights",
 )
-ABOVE = (
-    "The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows. "
-    "Believe the peak rate."
-)
+_ABOVE = ["The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows.",
+          "Believe the peak rate."]  # fmt: skip
+DISAGREE = "The curves disagree ({kinds})."
+TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
-DISAGREE = "The curves disagree ({kinds}), so neither bound can be found. Use more seeds, or more updates."
 
 
 def write_verdict(
     bounds: Any, shapes: Sequence[CurveShape], curves: Sequence[Curve], test: Any, log_max_lr: float
 ) -> str:
-    """Return the verdict on bounds.
+    """Return the verdict on bounds, one sentence a line.
 
     test: the first one, as it was read.  log_max_lr: what -log(loss) would give as max_lr; NaN if that does not apply.
     """
     agreeing = [shape for shape in shapes if shape.kind == bounds.kind]
-    tie = [count for _, count in Counter(shape.kind for shape in shapes).most_common(2)]
-    if len(tie) == 2 and tie[0] == tie[1]:
-        counts = Counter(shape.kind for shape in shapes)
-        words = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
+    counts = Counter(shape.kind for shape in shapes)
+    if list(counts.values()).count(max(counts.values())) > 1:
+        seen = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
+        advice = "use more seeds, or more updates"
     else:
-        words = [_seen(bounds, curves), *_bounds(bounds), *_agreement(bounds, agreeing)]
-    words = _peaks(bounds) + _constant(bounds) + words  # what to do comes first
+        found, advice = _found(bounds, curves)
+        seen = [found, *_agreement(bounds, agreeing)]
+    words = _peaks(bounds) + _constant(bounds) + _with_advice(seen + _bounds(bounds), advice, bounds)
     diverged = sum(curve.diverged and not curve.bad_data for curve in curves)
     if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
         words.append(f"Training diverged in {diverged} of {len(curves)} curves{expected}.")
-    words.append(
-        f"Based on {len(curves)} curves." if len(curves) > 1 else "Based on one curve: intervals cover its noise, not "
-        "the spread between seeds. Use five seeds if you can."
-    )  # fmt: skip
-    if (
-        bounds.kind is not CurveKind.TOO_FEW
-        and len(curves) > 1
-        and all(test.frame.equals(bounds.tests[0].frame) for test in bounds.tests)
-    ):
-        words.append("All of them are equal: let train_loader shuffle, or pass a function that makes the model.")
-    return " ".join([*words, *_evaluation(bounds, test), *_log_advice(bounds, log_max_lr)])
+    words += _based_on(bounds)
+    return "\n".join([*words, *_evaluation(bounds, test), *_log_advice(bounds, log_max_lr)])
+
+
+def _with_advice(words: list[str], advice: str, bounds: Any) -> list[str]:
+    """Return the words, with what is unknown and with the advice: first where no peak rate is known, else last."""
+    unknown = [name for name in ("base_lr", "max_lr") if np.isnan(getattr(bounds, name))]
+    known_peak = np.isfinite(bounds.peaks["linear"][0])
+    if unknown:
+        stands = "; the peak rate stands, as it is read from the training loss" if known_peak else ""
+        words = [*words, f"Unknown: {' and '.join(unknown)}{stands}."]
+    if not advice:
+        return words
+    sentence = f"{advice[0].upper()}{advice[1:]}."
+    if not known_peak:
+        return [sentence, *words]
+    return [*words, f"To know more, {advice}." if unknown else sentence]
 
 
 def format_bound(lr: float, ci: tuple[float, float]) -> str:
@@ -83,17 +95,24 @@ def format_bound(lr: float, ci: tuple[float, float]) -> str:
     return f"{lr:.2g} or lower" if low == 0 and high == lr else f"{lr:.2g} (95% CI {low:.2g} to {high:.2g})"
 
 
-def _seen(bounds: Any, curves: Sequence[Curve]) -> str:
-    """Return what most curves show."""
+def _found(bounds: Any, curves: Sequence[Curve]) -> tuple[str, str]:
+    """Return what most curves show, and what to do about it ("" for nothing)."""
     if bounds.kind is CurveKind.TOO_FEW and any(curve.diverged for curve in curves):
-        return AT_ONCE.format(lr=max(test.frame["lr"].max() for test in bounds.tests))
-    above = bounds.kind is CurveKind.PLATEAU and bounds.peaks["triangular"][0] > bounds.max_lr
-    return f"{_SEEN[bounds.kind]} {ABOVE}" if above else _SEEN[bounds.kind]
+        return _AT_ONCE[0].format(lr=max(test.frame["lr"].max() for test in bounds.tests)), _AT_ONCE[1]
+    return _SEEN[bounds.kind].format(lost=MAX_LR_DIVISOR * bounds.max_lr), _ADVICE.get(bounds.kind, "")
 
 
 def _bounds(bounds: Any) -> list[str]:
-    found = (("base_lr", bounds.base_lr, bounds.base_ci), ("max_lr", bounds.max_lr, bounds.max_ci))
-    return [f"{name}: {format_bound(lr, ci)}." for name, lr, ci in found if np.isfinite(lr)]
+    words = []
+    why = {"base_lr": ", where learning starts", "max_lr": _WHY.get(bounds.kind, "")}
+    for name in ("base_lr", "max_lr"):
+        lr, (low, high) = getattr(bounds, name), getattr(bounds, name.replace("lr", "ci"))
+        if high > TOO_WIDE * low > 0:
+            words.append(f"{name}: {lr:.2g}, too uncertain to use; its 95% CI spans more than a factor of {TOO_WIDE}.")
+        elif np.isfinite(lr):
+            words.append(f"{name}: {format_bound(lr, (low, high))}{why[name].format(lost=MAX_LR_DIVISOR * lr)}.")
+    above = bounds.kind is CurveKind.PLATEAU and bounds.peaks["linear"][0] > bounds.max_lr
+    return words + (_ABOVE if above else [])
 
 
 def _agreement(bounds: Any, agreeing: Sequence[CurveShape]) -> list[str]:
@@ -112,14 +131,23 @@ def _agreement(bounds: Any, agreeing: Sequence[CurveShape]) -> list[str]:
 
 
 def _peaks(bounds: Any) -> list[str]:
-    triangular, (low, high) = bounds.peaks["triangular"]
-    if not np.isfinite(triangular):
+    peak, (low, high) = bounds.peaks["linear"]
+    if not np.isfinite(peak):
         return []
-    words = [f"Train with a peak rate of {triangular:.2g} on a triangular schedule (the best one likely lies between "
-             f"{low:.2g} and {high:.2g}); peak_lr gives those of other schedules."]  # fmt: skip
-    if triangular * FACTORS["triangular"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
+    words = [f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
+             f"The best peak likely lies between {low:.2g} and {high:.2g}."]  # fmt: skip
+    if peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words
+
+
+def _based_on(bounds: Any) -> list[str]:
+    if bounds.n_curves == 1:
+        return ["Based on one curve: intervals cover its noise, not the spread between seeds. Use five if you can."]
+    few = bounds.kind is CurveKind.TOO_FEW
+    equal = not few and all(test.frame.equals(bounds.tests[0].frame) for test in bounds.tests)
+    more = "All of them are equal: let train_loader shuffle, or pass a function that makes the model."
+    return [f"Based on {bounds.n_curves} curves.", *([more] if equal else [])]
 
 
 def _constant(bounds: Any) -> list[str]:
@@ -136,8 +164,8 @@ def _constant(bounds: Any) -> list[str]:
     if not shares or not np.median(shares) > MOSTLY:
         return []
     return [f"A net that gives the mean of the targets for every input already makes {min(np.median(shares), 1):.0%} "
-            "of the fall in loss, so a rate at which it learns nothing else can pass for a good one. Standardize the "
-            "targets, then test again."]  # fmt: skip
+            "of the fall in loss, so a rate at which it learns nothing else can pass for a good one.",
+            "Standardize the targets, then test again."]  # fmt: skip
 
 
 def _evaluation(bounds: Any, test: Any) -> list[str]:
@@ -148,8 +176,11 @@ def _evaluation(bounds: Any, test: Any) -> list[str]:
         words.append(f"The metric is {chosen}, since none was given.")
     if examples:
         sharper = bounds.kind in (CurveKind.FLAT, CurveKind.TOO_NARROW) or not _is_sharp(bounds)
-        more = " More of them, in larger batches of val_loader, would sharpen the bounds." if sharper else ""
-        words.append(f"Each evaluation looks at {examples} examples.{more}")
+        words.append(f"Each evaluation looks at {examples} examples.")
+        if sharper:
+            words.append("More of them, in larger batches of val_loader, would sharpen the bounds.")
+    if any(getattr(test, "one_class", False) for test in bounds.tests):
+        words.append("All of them are of one class: is val_loader sorted, or are the loaders swapped?")
     if not all(test.held_out for test in bounds.tests):
         words.append("Some evaluation batches were also trained on. Pass a val_loader.")
     return words
@@ -163,5 +194,5 @@ def _is_sharp(bounds: Any) -> bool:
 def _log_advice(bounds: Any, log_max_lr: float) -> list[str]:
     if not np.isfinite([bounds.max_lr, log_max_lr]).all() or 0.5 <= log_max_lr / bounds.max_lr <= 2:
         return []
-    return [f"With the logarithm of the loss as metric, max_lr would be {log_max_lr:.2g}; prefer that one: "
-            "metric=lambda outputs, targets: -loss_fn(outputs, targets).log()."]  # fmt: skip
+    return [f"With the logarithm of the loss as metric, max_lr would be {log_max_lr:.2g}; prefer that one:",
+            "metric=lambda outputs, targets: -loss_fn(outputs, targets).log()"]  # fmt: skip

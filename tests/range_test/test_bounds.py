@@ -1,7 +1,7 @@
 """From curves to bounds: known truth, honest intervals, verdicts, files and pictures."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -118,7 +118,7 @@ def test_plots_mark_bounds_and_intervals_on_the_axis_of_the_test(lr):
     ax = bounds.plot()
     assert ax.get_xscale() == ("log" if lr is LOG else "linear")
     vertical = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert {bounds.base_lr, bounds.max_lr} <= set(vertical)
+    assert {bounds.base_lr, bounds.max_lr} <= set(vertical) and ax.get_ylabel() == "metric"
     assert bounds.plot(ax) is ax
     plt.close("all")
 
@@ -151,7 +151,10 @@ def test_a_rise_before_the_first_evaluation_leaves_the_lower_bound_open():
     curves = pd.concat([pd.DataFrame({"lr": lr, "metric": early, "seed": seed}) for seed in range(3)])
     bounds = suggest_bounds(pd.concat([curves, pd.DataFrame({"lr": np.nan, "metric": 0.0, "seed": [0, 1, 2]})]))
     assert bounds.base_ci == (0.0, bounds.base_lr) and bounds.base_lr == pytest.approx(0.1)
-    assert "base_lr: 0.1 or lower. " in bounds.verdict and "so base_lr is an upper limit." in bounds.verdict
+    assert (
+        "base_lr: 0.1 or lower, where learning starts." in bounds.verdict
+        and "so base_lr is an upper limit." in bounds.verdict
+    )
     late = curves[curves["seed"] == 2].assign(metric=np.clip(lr - 0.3, 0, 0.3))
     most = suggest_bounds(pd.concat([curves[curves["seed"] < 2], late]))
     assert "In 2 of 3 curves the metric is already rising at the first evaluation" in most.verdict
@@ -278,3 +281,48 @@ def test_training_that_fails_at_once_is_said_with_what_to_try():
     bounds = suggest_bounds(Test(frame(hill(LOG)[:3], LOG[:3]).assign(train_loss=[1.0, np.nan, np.nan]), diverged=True))
     assert bounds.kind is CurveKind.TOO_FEW and "at rates up to 0.00013" in bounds.verdict
     assert "Start from a smaller start_lr" in bounds.verdict and "as it should" not in bounds.verdict
+
+
+FALLING_LOSS = 0.1 + 2 * (1 - up(LOG, 0.01)) + np.where(LOG > 2, 50.0, 0)
+
+
+def test_a_peak_rate_stands_where_the_bounds_are_unknown():
+    verdict = suggest_bounds(frame(0.9 - 0.8 * up(LOG, 0.001)).assign(train_loss=FALLING_LOSS)).verdict.splitlines()
+    assert verdict[0].startswith("Train with a peak rate of 0.")
+    assert verdict[2:4] == [
+        "The metric falls, without a clear rise before.",
+        "Unknown: base_lr and max_lr; the peak rate stands, as it is read from the training loss.",
+    ]
+    assert verdict[4].startswith("To know more, start from a smaller start_lr")
+
+
+def test_without_a_peak_rate_the_first_line_says_what_to_test():
+    verdict = suggest_bounds(frame(np.full(100, 0.1))).verdict
+    assert verdict.startswith("Test up to a larger end_lr, train for more updates, or evaluate on more examples.\n")
+    assert "\nUnknown: base_lr and max_lr.\n" in verdict
+
+
+def test_no_rate_is_proposed_from_bad_data():
+    curve = Test(frame(hill(LOG)).assign(train_loss=FALLING_LOSS))
+    curve.bad_data = True
+    bounds = suggest_bounds(curve)
+    assert np.isnan(bounds.peak_lr("linear")) and bounds.verdict.startswith("Check the data for NaN and infinity.")
+
+
+def test_an_interval_over_decades_is_called_too_uncertain():
+    lr = np.geomspace(1e-6, 10, 100)
+    two = [frame(hill(lr, rise=rise), lr, seed) for seed, rise in enumerate((1e-4, 1e-2))]
+    bounds = suggest_bounds(pd.concat(two))
+    assert bounds.base_ci[1] > 100 * bounds.base_ci[0] and "too uncertain to use; its 95% CI" in bounds.verdict
+
+
+def test_a_picture_says_what_to_train_with_and_where_training_fails():
+    test = clr.range_test.RangeTest(frame(hill(LOG)).assign(train_loss=FALLING_LOSS), "exponential")
+    bounds = suggest_bounds(test)
+    ax, peak = bounds.plot(), f"{bounds.peak_lr('linear'):.2g}"
+    fails = f"{3 * bounds.max_lr:.2g}"
+    assert f"train with {peak}" in [text.get_text() for text in ax.texts]
+    assert ax.get_title() == f"Train with {peak}; training fails at {fails} (one curve)"
+    loss = replace(test, frame=test.frame.assign(metric=-1 / test.frame["metric"]), metric_name="-loss")
+    assert suggest_bounds(loss).plot().get_ylabel() == "-log(loss)"
+    plt.close("all")

@@ -3,6 +3,7 @@
 import copy
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,15 +76,22 @@ def test_policies_have_the_peak_and_the_shape_that_they_are_judged_with(bounds):
     assert bounds.policy("triangular", 400, cycles=4).step_size == 50
     assert bounds.policy("linear", 400) == clr.Decay(0, peaks["linear"], 400)
     assert bounds.policy("cosine", 400).warmup == 20
+    assert bounds.policy("triangular", 10, cycles=5).step_size == 1
+    with pytest.raises(ValueError, match="cycles must be at most iterations / 2, got 20 in 10 iterations"):
+        bounds.policy("triangular", 10, cycles=20)
     with pytest.raises(ValueError, match="schedule must be 'constant' or 'triangular' or .* got 'cyclic'"):
         bounds.peak_lr("cyclic")
 
 
-def test_the_verdict_and_a_small_table_are_printed(bounds):
-    assert " ".join(str(bounds).split()).startswith(bounds.verdict) and "one-cycle" in str(bounds)
-    assert max(map(len, str(bounds).splitlines())) <= 100
-    assert "The metric is accuracy, since none was given." in bounds.verdict
-    assert "Each evaluation looks at 50 examples." in bounds.verdict
+def test_what_to_do_is_printed_first_then_what_was_seen_a_table_and_the_next_call(bounds):
+    lines = str(bounds).splitlines()
+    assert max(map(len, lines)) <= 100 and str(bounds).startswith(bounds.verdict)
+    rate = f"{bounds.peak_lr('linear'):.2g}"
+    assert lines[0] == f"Train with a peak rate of {rate} (constant: {bounds.peak_lr('constant'):.2g})."
+    assert f"diverges at {3 * bounds.max_lr:.2g}." in lines[2] and f"a third of {3 * bounds.max_lr:.2g}," in lines[4]
+    assert "  one-cycle" in str(bounds) and lines[-1] == 'Next: bounds.policy("linear", iterations=...)'
+    assert "The metric is accuracy, since none was given." in lines
+    assert "Each evaluation looks at 50 examples." in lines
 
 
 def test_json_keeps_everything(bounds, tmp_path):
@@ -92,6 +100,23 @@ def test_json_keeps_everything(bounds, tmp_path):
     assert str(again) == str(bounds) and again.curve.equals(bounds.curve) and again.peaks == bounds.peaks
     assert all(one.frame.equals(two.frame) for one, two in zip(again.tests, bounds.tests, strict=True))
     assert vars(clr.suggest_bounds(again.tests))["max_ci"] == bounds.max_ci
+    assert again == bounds and hash(again) == hash(bounds) and replace(again, base_lr=1.0) != bounds != 3
+
+
+@pytest.mark.parametrize(
+    ("text", "got"), [("{}", "lacks base_lr, max_lr"), ("[1]", "lacks base_lr"), ("hello", "char 0")]
+)
+def test_a_file_that_holds_no_bounds_is_named(text, got, tmp_path):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(ValueError, match=f"path must be a file that to_json wrote, got .*b.json.*{got}"):
+        clr.Bounds.from_json(tmp_path / "b.json")
+
+
+def test_held_out_examples_of_one_class_are_asked_about():
+    x, _ = task()
+    same = [(x[:50], torch.zeros(50, dtype=torch.long))]
+    found = clr.find_bounds(*net(), F.cross_entropy, loaders()[0], same, seeds=1, iterations=20)
+    assert "is val_loader sorted, or are the loaders swapped?" in found.verdict and found.tests[0].one_class
 
 
 def test_curves_from_disk_give_exactly_these_bounds(bounds, tmp_path):
@@ -219,6 +244,7 @@ def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
         ({"model": 3}, TypeError, "model must be a torch module or a function that makes one, got int"),
         ({"model": net}, TypeError, "optimizer must be None where model is a function, got SGD"),
         ({"model": lambda: 3, "optimizer": None}, TypeError, r"model must return \(model, optimizer\), got int"),
+        ({"val_loader": TensorDataset(torch.zeros(2))}, TypeError, "val_loader must be .* wrap it in a DataLoader"),
         ({"optimizer": None}, TypeError, "model and optimizer must be torch's"),
         ({"seeds": 0}, ValueError, "seeds must be a positive integer, got 0"),
         ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),

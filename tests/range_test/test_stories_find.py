@@ -140,7 +140,7 @@ def assert_in_order(found):
     """Hold bounds to their own rules."""
     base_lr, max_lr = found.base_lr, found.max_lr
     known = np.isfinite([base_lr, max_lr]).tolist()
-    reason = DISAGREE.split("(")[0] if "The curves disagree" in found.verdict else _SEEN[found.kind]
+    reason = DISAGREE.split("(")[0] if "The curves disagree" in found.verdict else _SEEN[found.kind].split(" at {")[0]
     assert reason in found.verdict
     assert known == [found.kind in BOTH | LOWER, found.kind in BOTH | UPPER]
     for (low, high), lr in ((found.base_ci, base_lr), (found.max_ci, max_lr)):
