@@ -188,7 +188,7 @@ def test_policies_are_those_that_are_described():
         "constant": Fixed(0.8), "triangular": Triangular(0.2, 0.8, 25), "linear": Decay(0.0, 0.8, 100),
         "one-cycle": OneCycle(0.08, 0.8, 100), "cosine": Cosine(0.8, 100, warmup=5),
     }  # fmt: skip
-    assert bounds.policy("triangular", 100, cycles=5).step_size == 10 and bounds.policy("triangular", 3).step_size == 1
+    assert bounds.policy("triangular", 100, cycles=5).step_size == 10 and bounds.policy("triangular", 5).step_size == 1
 
 
 def test_bounds_and_tests_cannot_be_changed():
