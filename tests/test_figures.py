@@ -270,6 +270,12 @@ def test_a_range_test_that_goes_on_to_failure_shows_where(ax):
     assert title(ax) == "Training fails at 0.71; max_lr is 0.5 (one curve)"
 
 
+def test_a_metric_that_falls_without_a_floor_leaves_its_rise_in_sight(ax):
+    mean = np.where(RATES < 0.7, np.clip(RATES - 0.2, 0, 0.3), -100)
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": mean, "smooth": mean.clip(-0.3)}), Bounds())
+    assert ax.get_ylim() == pytest.approx((-0.6, 0.6))
+
+
 def test_a_bound_that_is_not_known_is_not_drawn(ax):
     curve = pd.DataFrame({"lr": RATES, "mean": RATES})
     unknown = type("Bounds", (), {"base_lr": np.nan, "max_lr": np.nan})

@@ -50,6 +50,8 @@ def draw_range_test(
         percent_axis(ax.yaxis)
     ax.set_xlim(curve["lr"].min(), curve["lr"].max())
     ax.margins(y=0.18)
+    if several:
+        _leave_out_depths(ax, curve)
     _draw_failure(ax, curve, bounds)
     _draw_lines(ax, curve, bounds, spacing)
     for name, colour, below in (("base_lr", green, "starts"), ("max_lr", orange, "max_lr")):
@@ -57,6 +59,13 @@ def draw_range_test(
     _draw_reported(ax, reported)
     claim(ax, f"{_claim(curve, bounds)} ({'one curve' if n == 1 else f'{n} curves'})")
     return ax
+
+
+def _leave_out_depths(ax: Axes, curve: pd.DataFrame) -> None:
+    """End the axis below what was read, where a metric without a floor falls so deep that its rise would look flat."""
+    low, high = curve["smooth"].min(), curve["smooth"].max()
+    if curve["mean"].min() < 2 * low - high:
+        ax.set_ylim(low - (high - low) / 2, high + (high - low) / 2)
 
 
 def draw_peak(ax: Axes, bounds: Any) -> None:

@@ -39,7 +39,7 @@ _AT_ONCE = (
     f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}.",
     "start from a smaller start_lr or, if these rates are tiny already, check the scale of inputs, targets and weights",
 )
-_ABOVE = ["The peak rate is above max_lr, since the training loss goes on gaining where the rise of the metric slows.",
+_ABOVE = ["The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
           "Believe the peak rate."]  # fmt: skip
 DISAGREE = "The curves disagree ({kinds})."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
