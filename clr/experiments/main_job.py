@@ -105,7 +105,8 @@ def reading(study: Study) -> str:
         if len(rows):
             name = figures.base.look(arm)[2]
             words.append(f"{name} reach {rows['test_accuracy'].mean():.1%} after {end:,} updates (n = {len(rows)})")
-    return f"On {study.name}, {', '.join(words)}."
+    images = "synthetic images, which say nothing about CIFAR-10" if study.name == "synthetic" else study.name
+    return f"On {images}: {'; '.join(words)}."
 
 
 def _shown(path: Path) -> str:

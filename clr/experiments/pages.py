@@ -117,7 +117,7 @@ def write_index(path: Path, title: str, reading: str, table: pd.DataFrame, pages
     pictures = "".join(
         f'<figure><img src="{_link(picture, path)}" alt="{picture.stem.replace("-", " ")}">'
         f"<figcaption>{picture.stem.replace('-', ' ')}</figcaption></figure>"
-        for picture in sorted(images.glob("*.png"))
+        for picture in sorted(images.glob("*.png"), key=lambda path: (path.stem != "headline", path.stem))
     )
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'

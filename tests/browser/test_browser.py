@@ -73,7 +73,7 @@ def address(copy, tmp_path_factory):
     with (place / "log").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         try:
             wait_for(lambda: answers(f"http://127.0.0.1:{port}/api?token=reader"), 2)
-            yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}.ipynb?token=reader"
+            yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{}}.ipynb?token=reader&reset"  # no tabs of before
         finally:
             server.terminate()
 
@@ -140,8 +140,9 @@ def save_and_reopen(page, address, name, copy):
     """Save, and open the saved file anew; return its outputs."""
     path = copy / "notebooks" / f"{name}.ipynb"
     before = path.stat().st_mtime_ns
-    page.keyboard.press("Control+s")
-    wait_for(lambda: path.stat().st_mtime_ns > before, 1)
+    page.get_by_text("| Idle").wait_for()
+    menu(page, "File", "Save Notebook")
+    wait_for(lambda: path.stat().st_mtime_ns > before)
     open_notebook(page, address, name)
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [output for cell in cells for output in cell.get("outputs", ())]
