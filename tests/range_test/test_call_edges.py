@@ -16,6 +16,7 @@ from clr.range_test.batches import InfiniteLoader, batch_size, draw_held_out, is
 from clr.range_test.curve import (
     CurveKind,
 )
+from clr.range_test.metric import choose_metric
 from clr.range_test.peak import landmark, peak_rates
 from clr.range_test.record import RangeTest
 from clr.range_test.trainer import Trainer, default_forward
@@ -224,3 +225,11 @@ def test_batches_are_held_out_unless_they_are_trained_on(val, batches, held_out)
         rates = {"start_lr": 1e-6, "end_lr": 1e-3, "iterations": 12}
         found = call(model, optimizer, F.cross_entropy, train, val_loader, **rates, **options)
         assert getattr(found, "tests", (found,))[0].held_out is held_out
+
+
+# Metrics.
+
+
+def test_a_logit_of_nought_is_not_yet_the_class_one():
+    logits = torch.tensor([0.0, 2.0, -1.0, 0.0])
+    assert choose_metric(logits, torch.tensor([0, 1, 0, 1]))(logits, torch.tensor([0, 1, 0, 1])) == 0.75
