@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from clr import data, experiments, jpeg_copy, paths, results
-from clr.experiments import main_job, pages, tables
+from clr.experiments import pages, tables
 from clr.training.precision import SlowPrecisionError
 
 
@@ -177,6 +177,8 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _main(options: argparse.Namespace) -> None:
+    from clr.experiments import main_job  # it draws, and no other command needs matplotlib
+
     main_job.announce(options.scale)
     with _user_input():
         images = main_job.find_data()

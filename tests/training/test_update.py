@@ -176,18 +176,19 @@ def test_losses_on_cuda_agree_with_caffe(name):
     assert losses == pytest.approx(caffe["loss"], rel=1e-4)
 
 
-def test_a_run_does_not_import_torchs_compiler():
-    """It takes a second or more, and torch's optimizers import it at their first call."""
+def test_a_run_imports_neither_torchs_compiler_nor_matplotlib():
+    """Each takes about a second, and torch's optimizers import the compiler at their first call."""
     code = """if True:
         import sys
+        import clr.__main__
         from clr.data import synthetic_cifar10
         from clr.policies import Fixed
         from clr.training import RunConfig, train
         train(RunConfig("Cifar10Quick", Fixed(0.01), 2, batch_size=10), synthetic_cifar10(20, 20))
-        print("torch._dynamo" in sys.modules)
+        print("torch._dynamo" in sys.modules, "matplotlib" in sys.modules)
     """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["False"]
+    assert ran.stdout.split() == ["False", "False"]
 
 
 class Layouts(TorchDispatchMode):
