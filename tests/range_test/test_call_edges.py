@@ -1,6 +1,7 @@
 """Batches, trainer, peak rates, verdicts and defaults at their edges: exact values, just inside and just outside."""
 
 import inspect
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from clr.range_test.curve import (
 )
 from clr.range_test.metric import choose_metric
 from clr.range_test.peak import landmark, peak_rates
+from clr.range_test.randomness import preserve_rng, seed_everything
 from clr.range_test.record import RangeTest
 from clr.range_test.trainer import Trainer, default_forward
 from clr.range_test.verdict import format_bound
@@ -200,8 +202,8 @@ def test_defaults_are_those_that_the_documentation_names():
 
 
 def examples(batches, size=8):
-    random = torch.Generator().manual_seed(0)
-    return [(torch.randn(size, 2, generator=random), torch.arange(size) % 2) for _ in range(batches)]
+    drawn = torch.Generator().manual_seed(0)
+    return [(torch.randn(size, 2, generator=drawn), torch.arange(size) % 2) for _ in range(batches)]
 
 
 @pytest.mark.parametrize(("iterations", "evaluations"), [(10, 10), (99, 99), (100, 50)])
@@ -233,3 +235,23 @@ def test_batches_are_held_out_unless_they_are_trained_on(val, batches, held_out)
 def test_a_logit_of_nought_is_not_yet_the_class_one():
     logits = torch.tensor([0.0, 2.0, -1.0, 0.0])
     assert choose_metric(logits, torch.tensor([0, 1, 0, 1]))(logits, torch.tensor([0, 1, 0, 1])) == 0.75
+
+
+# Random states.
+
+
+def test_a_seed_reaches_every_generator():
+    own = [torch.Generator(), random.Random(), np.random.default_rng(9), np.random.RandomState(9)]
+    loader = SimpleNamespace(**{f"own_{i}": generator for i, generator in enumerate(own)}, __iter__=None)
+    with preserve_rng():
+        seed_everything(3, [loader])
+        drawn = random.random(), np.random.random(), torch.rand(1).item()
+        assert drawn == (random.Random(3).random(), np.random.RandomState(3).random(), seeded_torch().item())
+    assert torch.rand(1, generator=own[0]).item() == seeded_torch().item()
+    assert own[1].random() == random.Random(3).random()
+    assert own[2].random() == np.random.default_rng(3).random()
+    assert own[3].random() == np.random.RandomState(3).random()
+
+
+def seeded_torch():
+    return torch.rand(1, generator=torch.Generator().manual_seed(3))
