@@ -103,7 +103,10 @@ class Bounds:
         return self.peaks[_checks.choice("schedule", schedule, self.peaks)][0]
 
     def peak_ci(self, schedule: str) -> Interval:
-        """Return the rates between which the best peak of a schedule lies, in at least 90% of the tasks measured."""
+        """Return the rates between which the best peak of a schedule lies: in 95% of the tasks and schedules measured.
+
+        (In 88% with "linear", in 94% or more with the others: benchmarks/README.md.)
+        """
         return self.peaks[_checks.choice("schedule", schedule, self.peaks)][1]
 
     def policy(self, schedule: str, iterations: int, cycles: int = 2) -> Policy:
