@@ -287,7 +287,7 @@ def test_a_bound_that_is_not_known_is_not_drawn(ax):
 def test_what_others_read_is_a_bracket_above(ax):
     figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": RATES}), reported=("paper", 0.1, 0.6))
     assert ax.get_lines()[-1].get_xdata().tolist() == [0.1, 0.1, 0.6, 0.6]
-    assert texts(ax) == [" paper, by eye"]
+    assert texts(ax) == ["paper, by eye"]
 
 
 def test_a_shortened_run_says_so_across_the_picture_and_scales_are_never_mixed(ax):

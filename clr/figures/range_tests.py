@@ -153,7 +153,7 @@ def _draw_reported(ax: Axes, reported: Any) -> None:
     who, low, high = reported
     transform = ax.get_xaxis_transform()
     ax.plot([low, low, high, high], [0.9, 0.93, 0.93, 0.9], color="0.3", linewidth=1.3, transform=transform)
-    ax.text(high, 0.915, f" {who}, by eye", transform=transform, va="center", color="0.3")
+    ax.text(low, 0.935, f"{who}, by eye", transform=transform, va="bottom", color="0.3")
 
 
 def _claim(curve: pd.DataFrame, bounds: Any) -> str:
