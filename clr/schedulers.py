@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from clr import _checks
-from clr.groups import Groups, lr_multipliers, set_lr, unshare_lr
+from clr.groups import Groups, set_lr, unshare_lr
 from clr.plain_policies import Policy
 
-__all__ = ["PolicyLR", "lr_multipliers"]
+__all__ = ["PolicyLR"]
 
 _LONG_GAP = 50  # updates between two steps of a scheduler that is stepped once an epoch
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from clr.groups import lr_multipliers
 from clr.optim import CaffeSGD
 from clr.policies import Fixed, Ramp, Triangular
-from clr.schedulers import PolicyLR, lr_multipliers
+from clr.schedulers import PolicyLR
 
 POLICY = Triangular(0.01, 0.1, 4)
 SPARSE_OR_OTHER = {"Optimizer", "SparseAdam", "LBFGS", "Muon"}  # Muon takes matrices only

@@ -9,10 +9,14 @@ import joblib
 
 from clr import __main__, data, training
 
-if __name__ in ("__main__", "__mp_main__"):  # here and in its processes, but not where pytest looks for doctests
-    data.synthetic_cifar10.__defaults__ = (300, 100, 0)
+
+def write_at_every_evaluation():
     training.checkpoint.SECONDS = 0.0
 
+
 if __name__ == "__main__":
-    with joblib.parallel_config(backend=sys.argv[1], n_jobs=2):
+    data.synthetic_cifar10.__defaults__ = (300, 100, 0)
+    write_at_every_evaluation()
+    options = {"initializer": write_at_every_evaluation} if sys.argv[1] == "loky" else {}
+    with joblib.parallel_config(backend=sys.argv[1], n_jobs=2, **options):
         sys.exit(__main__.main(sys.argv[2:]))

@@ -313,8 +313,9 @@ def test_every_row_of_the_queue_names_arms_of_the_catalogue():
 
 def test_the_scales_are_those_that_the_documentation_names():
     found = {name: (scale.shrink, scale.evaluations, scale.seeds) for name, scale in experiments.SCALES.items()}
-    assert found == {"full": (1, 1, 5), "quick": (25, 2, 3), "tiny": (1000, 10, 2)}
-    assert [scale.test_pictures for scale in experiments.SCALES.values()] == [None, 2000, 500]
+    assert found == {"full": (1, 1, 5), "quick": (50, 2, 2), "tiny": (1000, 10, 2)}
+    assert [scale.range_test for scale in experiments.SCALES.values()] == [None, 25, None]
+    assert [scale.test_pictures for scale in experiments.SCALES.values()] == [None, 1000, 500]
 
 
 @pytest.mark.parametrize("n_jobs", [None, -1, 1, 3])

@@ -107,7 +107,7 @@ def test_json_keeps_everything(bounds, tmp_path):
     ("text", "got"), [("{}", "lacks base_lr, max_lr"), ("[1]", "lacks base_lr"), ("hello", "char 0")]
 )
 def test_a_file_that_holds_no_bounds_is_named(text, got, tmp_path):
-    (tmp_path / "b.json").write_text(text)
+    (tmp_path / "b.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=f"path must be a file that to_json wrote, got .*b.json.*{got}"):
         clr.Bounds.from_json(tmp_path / "b.json")
 
