@@ -128,9 +128,13 @@ def controls(study: Study) -> Figure | None:
 @_needs("paper-table-1", "fixed")
 def paper(study: Study) -> Figure | None:
     """Draw our accuracies of the paper's Table 1 beside the paper's."""
+    return _beside_the_paper(study, "paper-table-1")
+
+
+def _beside_the_paper(study: Study, experiment: str) -> Figure:
     arms = tables.arms_table(study.name, study.root)
     figure, ax = plt.subplots()
-    figures.draw_paper(ax, arms[arms["experiment"] == "paper-table-1"])
+    figures.draw_paper(ax, arms[arms["experiment"] == experiment])
     return figure
 
 
@@ -187,10 +191,7 @@ def _range_test(study: Study, tested: str) -> Figure | None:
 @_needs("resnet", "triangular-drops")
 def table_4(study: Study) -> Figure | None:
     """Draw our accuracies of the paper's Table 4, in small, beside the paper's."""
-    arms = tables.arms_table(study.name, study.root)
-    figure, ax = plt.subplots()
-    figures.draw_paper(ax, arms[arms["experiment"] == "resnet"])
-    return figure
+    return _beside_the_paper(study, "resnet")
 
 
 @_needs("precision", "fixed", "triangular")

@@ -13,16 +13,17 @@ from clr.experiments import main_job, pages, speed
 from clr.experiments.stand_in import set_aside_others
 
 ROOT = Path(__file__).parents[2]
+READ_FILES = ("Experiments", "Figures", "RangeTest")  # notebooks that read what lies in a home or in the clone
 
 
 @pytest.fixture
 def made(monkeypatch, tmp_path, capsys):
-    """The home of a finished `make run`, and what it printed; of the notebooks those that show finished runs."""
+    """The home of a finished `make run`, and what it printed; of the notebooks those that read files."""
     monkeypatch.setenv("CLR_DATA", "synthetic")
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     home = paths.home()
     (home / "notebooks").mkdir(parents=True)
-    for name in ("Experiments", "Figures"):  # nbval executes all four at full scale
+    for name in READ_FILES:  # in another home than the clone: nbval executes all four in the clone
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", home / "notebooks")
     assert main(["main", "--scale", "tiny", "--n-jobs", "1"]) == 0
     return home / "runs" / "synthetic-tiny", capsys.readouterr().out
@@ -39,7 +40,7 @@ def test_the_main_job_says_what_it_does_draws_executes_and_writes_a_page(made, m
     linked = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert {"notebooks/Experiments.html", "notebooks/Figures.html", "images/headline.png"} <= set(linked)
     assert all((folder / link).is_file() for link in linked)
-    for name in ("Experiments", "Figures"):
+    for name in READ_FILES:
         cells = json.loads((folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         outputs = [output for cell in cells for output in cell.get("outputs", ())]
         assert any("image/png" in output.get("data", {}) for output in outputs)
