@@ -4,8 +4,9 @@ python -m tools.mutate              a sample of 40 mutants per module, always th
 python -m tools.mutate --all        all of them
 python -m tools.mutate bounds find  of these modules
 
-One process imports torch and pytest, then a fork of it tests each mutant, in a copy of the checkout. Outcomes are kept
-in runs/mutants.json, so an interrupted call goes on; survivors are tried again when a test has changed.
+One process imports torch and pytest, then a fork of it tests each mutant, in a copy of the checkout. The tests that run
+the mutated line come first, the quickest of them at the head, then all others of the module. Outcomes are kept in
+runs/mutants.json, so an interrupted call goes on; survivors are tried again when a test has changed.
 mutmut mutates functions only and cosmic-ray starts a process per mutant, most of whose time is torch's import.
 """
 
@@ -22,8 +23,12 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import coverage
+import pytest
 
 from tools.mutants import Mutant, device_lines, mutants
 
@@ -36,6 +41,57 @@ OPTIONS = [
     "-k", "not is_found and not intervals_cover",  # slow: the stories' own tests of their sharpness, and simulations
     "-W", "ignore::pytest.PytestAssertRewriteWarning",  # hypothesis is imported once, for all
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the tests of a module do without a mutant: the limit of processor seconds, and the tests by line."""
+
+    limit: float
+    by_line: dict[str, list[str]]
+
+    def tests_of(self, line: int) -> list[str]:
+        """Return the tests that run a line, the quickest first."""
+        return self.by_line.get(str(line), [])
+
+
+class Watch:
+    """A pytest plugin that writes down which tests run which lines of a module, the quickest first."""
+
+    def __init__(self, module: Path, report: Path):
+        self.module, self.report, self.seconds = module, report, dict[str, float]()
+        self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[str(module)])
+
+    def pytest_sessionstart(self) -> None:
+        """Begin to watch."""
+        self.coverage.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Name the test that begins."""
+        self.coverage.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add what a part of a test took."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the tests by line."""
+        self.coverage.stop()
+        found = self.coverage.get_data().contexts_by_lineno(str(self.module))
+        seconds = self.seconds
+        by_line = {line: sorted(set(tests) & set(seconds), key=seconds.__getitem__) for line, tests in found.items()}
+        self.report.write_text(json.dumps(by_line), encoding="utf-8")
+
+
+class Order:
+    """A pytest plugin that runs some tests before all others."""
+
+    def __init__(self, first: list[str]):
+        self.place = {test: i for i, test in enumerate(first)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put the tests in order."""
+        items.sort(key=lambda item: self.place.get(item.nodeid, len(self.place)))
 
 
 def main() -> None:
@@ -71,7 +127,7 @@ def _copied(folder: Path) -> Path:
 
 def _warm_up(copy: Path) -> None:
     """Import what all tests need, but nothing of this project, and be where its copy is."""
-    for name in ("hypothesis", "matplotlib.pyplot", "pandas", "pytest", "scipy.stats", "scipy.interpolate", "torch"):
+    for name in ("hypothesis", "matplotlib.pyplot", "pandas", "scipy.stats", "scipy.interpolate", "torch"):
         __import__(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "clr"]:
         del sys.modules[name]
@@ -89,13 +145,13 @@ def _module(name: str, known: dict[str, Any], copy: Path, size: int | None) -> t
     chosen = every if size is None or size >= len(every) else random.Random(f"{SEED} {name}").sample(every, size)
     chosen = sorted(chosen, key=lambda mutant: mutant.line)
     alive, counts = [], {"killed": 0, "equivalent": 0, "survived": 0}
-    limits: list[float] = []
+    baseline: list[Baseline] = []
     for mutant in chosen:
         line = source.splitlines()[mutant.line - 1].strip()
         if (name, line, f"{mutant.before} -> {mutant.after}") in equivalents:
             counts["equivalent"] += 1
             continue
-        outcome = _outcome(name, mutant, source, tests, copy, limits)
+        outcome = _outcome(name, mutant, source, tests, copy, baseline)
         counts[outcome] += 1
         if outcome == "survived":
             alive.append(f"{name}:{mutant.line}: {mutant.before} -> {mutant.after}    in: {line}")
@@ -109,7 +165,7 @@ def _is_in(source: str, line: int, functions: set[str]) -> bool:
     return any(node.lineno <= line <= node.end_lineno for node in found)  # type: ignore[attr-defined]
 
 
-def _outcome(name: str, mutant: Mutant, source: str, tests: list[str], copy: Path, limits: list[float]) -> str:
+def _outcome(name: str, mutant: Mutant, source: str, tests: list[str], copy: Path, baseline: list[Baseline]) -> str:
     """Return what became of a mutant: from an earlier call if neither it nor, for a survivor, a test has changed."""
     content = "".join((copy / test).read_text(encoding="utf-8") for test in tests)
     change = f"{mutant.line} {mutant.before} -> {mutant.after}"
@@ -118,36 +174,46 @@ def _outcome(name: str, mutant: Mutant, source: str, tests: list[str], copy: Pat
     outcomes = json.loads(OUTCOMES.read_text(encoding="utf-8")) if OUTCOMES.exists() else {}
     if (key in outcomes and outcomes[key]["outcome"] == "killed") or outcomes.get(key, {}).get("tests") == checked:
         return outcomes[key]["outcome"]
-    if not limits:
-        limits.append(_baseline(name, tests))
-    outcome = "survived" if _passes(copy / name, mutant.text, source, [name, *tests], limits[0]) else "killed"
+    if not baseline:
+        baseline.append(_baseline(name, tests, copy))
+    first = baseline[0].tests_of(_first_line(source, mutant.line))
+    survives = _passes(copy / name, mutant.text, source, [name, *tests], baseline[0].limit, first)
+    outcome = "survived" if survives else "killed"
     outcomes[key] = {"module": name, "change": change, "outcome": outcome, "tests": checked}
     OUTCOMES.parent.mkdir(exist_ok=True)
     OUTCOMES.write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
     return outcome
 
 
-def _baseline(name: str, tests: list[str]) -> float:
-    """Return the limit of a mutant's processor seconds, from those that the tests need without one."""
+def _first_line(source: str, line: int) -> int:
+    """Return the first line of the statement that a line belongs to, or the line itself if it is a decorator's."""
+    statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    return max((s.lineno for s in statements if s.lineno <= line <= (s.end_lineno or s.lineno)), default=line)
+
+
+def _baseline(name: str, tests: list[str], copy: Path) -> Baseline:
+    """Run a module's tests without a mutant: what they cost, and which of them run which lines."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if _forked([name, *tests], 3600.0, write_bytecode=True):
+    report = copy / "baseline.json"
+    if _forked([name, *tests], 3600.0, Watch(copy / name, report), write_bytecode=True):
         raise SystemExit(f"the tests of {name} fail without a mutant: python -m pytest {' '.join(tests)}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return 10 + 3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    limit = 10 + 3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Baseline(limit, json.loads(report.read_text(encoding="utf-8")))
 
 
-def _passes(module: Path, mutated: str, source: str, tests: list[str], limit: float) -> bool:
+def _passes(module: Path, mutated: str, source: str, tests: list[str], limit: float, first: list[str]) -> bool:
     """Return whether the tests pass with a mutant in the copy."""
     module.write_text(mutated, encoding="utf-8")
     for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*"):
         compiled.unlink()  # one as long, of the same second, would be taken for it
     try:
-        return _forked(tests, limit) == 0
+        return _forked(tests, limit, Order(first)) == 0
     finally:
         module.write_text(source, encoding="utf-8")
 
 
-def _forked(tests: list[str], limit: float, write_bytecode: bool = False) -> int:
+def _forked(tests: list[str], limit: float, plugin: Watch | Order, write_bytecode: bool = False) -> int:
     """Run tests in a fork of this process, within a limit of processor seconds, and of twenty times that on the clock.
 
     Returns 0 if all pass.
@@ -160,7 +226,7 @@ def _forked(tests: list[str], limit: float, write_bytecode: bool = False) -> int
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        os._exit(_pytest(tests))
+        os._exit(_pytest(tests, plugin))
     until = time.monotonic() + 20 * limit
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > until:
@@ -171,11 +237,9 @@ def _forked(tests: list[str], limit: float, write_bytecode: bool = False) -> int
     return ended[1]
 
 
-def _pytest(tests: list[str]) -> int:
-    import pytest
-
+def _pytest(tests: list[str], plugin: Watch | Order) -> int:
     try:
-        return int(pytest.main([*OPTIONS, *tests]))
+        return int(pytest.main([*OPTIONS, *tests], plugins=[plugin]))
     except BaseException:
         traceback.print_exc()
         return 1
