@@ -4,6 +4,8 @@ import dataclasses
 import math
 import operator
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 __all__ = [
     "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "momentum", "nonnegative",
-    "nonnegative_int", "number", "path", "positive_int", "seed", "shorten",
+    "nonnegative_int", "number", "path", "positive_int", "seed", "shorten", "warn",
 ]  # fmt: skip
 
 
@@ -31,6 +33,14 @@ def brief(value: Any) -> str:
         return shorten(repr(value))
     except Exception:  # an integer of more than 4,300 digits, or somebody's own class
         return f"a value of type {type(value).__name__}"
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user's call: the innermost that is neither in clr nor in torch."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("clr", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def number(name: str, value: Any, kind: str = "a number") -> float:

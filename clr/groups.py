@@ -1,7 +1,6 @@
 """The groups of an optimizer: one rule for their rates, for the range test and `PolicyLR` alike."""
 
 import math
-import warnings
 from typing import Any
 
 from torch import Tensor
@@ -102,7 +101,7 @@ class Groups:
 
         A loaded optimizer state replaces the groups, other libraries replace the lists in them; never both at once.
         """
-        known = {id(part): i for i, noted in enumerate(self._noted) for part in noted[:2]}
+        known = {id(part): i for i, (group, params, _) in enumerate(self._noted) for part in (group, params)}
         return [known.get(id(group), known.get(id(group["params"]))) for group in self.optimizer.param_groups]
 
     def changed(self) -> bool:
@@ -121,7 +120,7 @@ class Groups:
             if lost := {name: value for name, value in scales.items() if name not in group}:
                 group.update(lost)
                 kept = ", ".join(f"{name} = {value}" for name, value in lost.items())
-                warnings.warn(f"group {i} keeps {kept}, which the loaded optimizer state lacks", stacklevel=4)
+                _checks.warn(f"group {i} keeps {kept}, which the loaded optimizer state lacks")
 
     def _joining_multiplier(self, group: Group) -> float:
         if _is_scaled(group):

@@ -6,7 +6,6 @@ computes no rate of its own: the formulas are in `clr.policies`.
 """
 
 import math
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -173,7 +172,7 @@ class PolicyLR(LRScheduler):
         self._long_gaps += long_gap
         if long_gap and self._long_gaps == 2:
             text = f"step() came once in {self._updates} updates. A policy of clr counts updates: call it after each"
-            warnings.warn(text, stacklevel=3)
+            _checks.warn(text)
         self._updates = 0
 
     def _rates_hold(self) -> bool:

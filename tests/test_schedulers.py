@@ -216,6 +216,7 @@ def test_an_optimizer_state_without_multipliers_is_warned_of_and_takes_none():
         "group 0 keeps lr_mult = 2, which the loaded optimizer state lacks",
         "group 1 keeps lr_scale = 0.5, which the loaded optimizer state lacks",
     ]
+    assert {warning.filename for warning in caught} == {__file__}  # the line of the user's call
     assert PolicyLR(optimizer, Fixed(0.2)).multipliers == scheduler.multipliers == (2, 0.5)
 
 
