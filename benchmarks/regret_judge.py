@@ -194,7 +194,10 @@ def draw(ax: Any, finders: Mapping[str, pd.DataFrame], ours: Sequence[str] = ())
     for label in ax.get_yticklabels():
         label.set_weight("bold" if label.get_text() in ours else "normal")
     ax.set_xlabel(
-        f"regret, % of the gain lost (dot: a task; triangle: {hardest})" if hardest else "regret, % of the gain lost"
+        "regret, % of the gain lost"
+        if hardest is None
+        else "regret, % of the gain lost; dot: a task, triangle: "
+        f"{hardest}, means over schedules\nworst: of single tasks and schedules"
     )
     return ax
 

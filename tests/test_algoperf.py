@@ -112,7 +112,7 @@ def test_effects_are_means_over_decided_pairs_with_their_interval(summary):
 
 def test_the_sentence_states_both_sides_with_their_intervals(summary):
     text = algoperf.sentence(summary)
-    assert "By half of the budget, two cycles are ahead of one: +6.6% of the target value (median, 95% CI " in text
+    assert "rate alone has come down, two cycles are ahead of one: +6.6% of the target value (median, 95% CI " in text
     assert "By the end, two cycles are behind one: -0.6% of the target value (median, 95% CI " in text
     assert "They are ahead in 51 of 57 decided pairs." in text and "They are ahead in 2 of 42 decided pairs." in text
     assert "first in 19 of them (no clear difference: two cycles lead on 4 of 8 workloads, 95% CI " in text
@@ -219,7 +219,7 @@ def test_a_study_without_its_second_run_is_refused(summary):
 def test_the_picture_draws_every_effect_and_its_title_is_the_finding(summary):
     fig, ax = plt.subplots()
     assert algoperf.draw(ax, summary) is ax
-    assert ax.get_title(loc="left") == "At half of the budget two cycles lead, at its end one cycle leads"
+    assert ax.get_title(loc="left") == "By half of the budget two cycles lead,\nby its end one cycle leads"
     effects = algoperf.effects(summary)
     for marker, name in (("o", "half"), ("D", "end")):
         drawn = sorted(line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == marker)

@@ -249,7 +249,7 @@ def sentence(summary: pd.DataFrame) -> str:
     The last sentence leaves out the variants, which are not independent of the workloads that they vary.
     """
     frame, gains, parts = outcomes(summary), effects(summary), []
-    for name, label in (("half", "By half of the budget"), ("end", "By the end")):
+    for name, label in (("half", "By half of the budget, where their rate alone has come down"), ("end", "By the end")):
         words = _verdict(*_median(gains, name)[1:3], ("ahead of one", "behind one", "not clearly apart from one"))
         parts.append(
             f"{label}, two cycles are {words}: {_percent(gains, name)}. "
@@ -287,10 +287,10 @@ def draw(ax: Axes, summary: pd.DataFrame) -> Axes:
     ax.set(yticks=range(len(order)), yticklabels=[LABELS.get(name, name) for name in order])
     ax.set(ylim=(len(order) - 0.4, -2.2))
     words = [
-        _verdict(*_median(gains, name)[1:3], ("two cycles lead", "one cycle leads", "neither clearly leads"))
+        _verdict(*_median(gains, name)[1:3], ("two cycles lead", "one cycle leads", "neither leads clearly"))
         for name in BUDGETS
     ]
-    ax.set_title(f"At half of the budget {words[0]}, at its end {words[1]}", loc="left", weight="bold")
+    ax.set_title(f"By half of the budget {words[0]},\nby its end {words[1]}", loc="left", weight="bold")
     return ax
 
 

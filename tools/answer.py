@@ -1,4 +1,4 @@
-"""The repository's answer in one paragraph, whose words follow the findings' verdicts."""
+"""The repository's answer in a few bullets, whose words follow the findings' verdicts."""
 
 import math
 from typing import Any
@@ -7,7 +7,6 @@ import pandas as pd
 
 from clr import results
 from clr.experiments import EXPERIMENTS, findings
-from clr.figures import claims
 
 __all__ = ["answer"]
 
@@ -27,56 +26,76 @@ STEPS_FINISH = {
     "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
 }
+STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 CYCLE_ENDS = {
-    "above": "If training stops early, cycles help a little: at their ends from 12,000 to 24,000 they lead the "
-    "unfinished line by {effect} on average.",
-    "below": "Stopped at a cycle end from 12,000 to 24,000, the cycles are below the unfinished line: {effect}.",
-    "equal": "Stopped at a cycle end from 12,000 to 24,000, the cycles are within a point of the line: {effect}.",
-    "open": "Stopped at a cycle end from 12,000 to 24,000, cycles and line show no clear difference: {effect}.",
+    "above": "lead the unfinished line",
+    "below": "trail the unfinished line",
+    "equal": "are within a point of the unfinished line",
+    "open": "show no clear difference from the unfinished line",
+}
+ENDS = {  # of `clr.experiments.questions`: where its cycle ends lie, in words
+    "c-quick-line": "from 12,000 to 24,000 updates on the quick net",
+    "c-full-line": "from 4,000 to 16,000 on the full net",
 }
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
 
 def answer() -> str:
-    """Return the answer, one paragraph per data set: does cycling save updates, and is it the cycling?"""
+    """Return the answer, a few bullets per data set: are updates saved, is it the cycling, what if one stops early?"""
     found = findings.findings()
-    paragraphs = [_answer(str(dataset), of.set_index("key")) for dataset, of in found.groupby("dataset")]
-    return "\n\n".join(filter(None, paragraphs)) or "Nothing has been run at full length yet."
+    parts = [_answer(str(dataset), of.set_index("key")) for dataset, of in found.groupby("dataset")]
+    return "\n\n".join(filter(None, parts)) or "Nothing has been run at full length yet."
 
 
 def _answer(dataset: str, found: pd.DataFrame) -> str:
     if not {"headline", "headline-line"} <= set(found.index):
         return ""
-    line = found.loc["headline-line"]
     target = results.rows_at(_runs(dataset, "headline", "fixed"))["test_accuracy"].mean()
-    share, cycles_reach = _reached(_runs(dataset, "headline", "triangular"), target)
-    _, line_reaches = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
-    n = min(found.loc["headline", "n"], line["n"])
-    sentences = [
+    n = min(found.loc["headline", "n"], found.loc["headline-line", "n"])
+    parts = [
         f"Preliminary (n = {n})." if n < results.MIN_RUNS else "",
-        f"**Fewer updates: {FEWER[share]}. Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.**",
-        f"Cycling between {POLICY.base_lr} and {POLICY.max_lr} reaches the accuracy of Caffe's long schedule "
-        f"({ARMS['fixed'].iterations:,} updates from a low rate, {ARMS['fixed'].policy(0)}, not tuned for this net) "
-        f"{cycles_reach}.",
-        f"A straight line from {POLICY.max_lr} to zero over 32,000 updates passes it {line_reaches}, and "
-        f"{LINE_FINISHES[line['verdict']].format(effect=_effect(line))}.",
+        _fewer_updates(dataset, target),
+        _by_cycling(dataset, target, found),
+        _stopped_early(found),
     ]
-    if "headline-high" in found.index:
-        steps = found.loc["headline-high"]
-        sentences.append(STEPS_FINISH[steps["verdict"]].format(effect=_effect(steps)))
-    if "c-quick-line" in found.index:
-        ends = found.loc["c-quick-line"]
-        sentences += [CYCLE_ENDS[ends["verdict"]].format(effect=_effect(ends)), _at_each_end(dataset)]
-    return " ".join(filter(None, [*sentences, f"Data: {DATA[dataset]}."]))
+    return "\n".join(f"- {part}" for part in [*parts, f"Data: {DATA[dataset]}."] if part)
 
 
-def _at_each_end(dataset: str) -> str:
-    """Return at how many of all cycle ends the cycles are clearly above the line, and at how many below."""
-    runs = pd.concat([_runs(dataset, "headline", "triangular"), _runs(dataset, "headline-controls", "linear-32k")])
-    rows = claims.pairs(runs, "triangular", "linear-32k")
-    rows = rows[rows.index % POLICY.cycle_length == 0]
-    above, below = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
-    return f"Of all {len(rows)} ends, {above} are clearly above the line and {below} clearly below."
+def _fewer_updates(dataset: str, target: float) -> str:
+    share, when = _reached(_runs(dataset, "headline", "triangular"), target)
+    return (
+        f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycling between {POLICY.base_lr} and {POLICY.max_lr} "
+        f"reaches the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low rate, "
+        f"{ARMS['fixed'].policy(0)}, not tuned for this net) {when}, read every {POLICY.cycle_length:,}, at cycle ends."
+    )
+
+
+def _by_cycling(dataset: str, target: float, found: pd.DataFrame) -> str:
+    line = found.loc["headline-line"]
+    _, when = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
+    text = (
+        f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** A straight line from {POLICY.max_lr} to "
+        f"zero over 32,000 updates passes it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
+    )
+    if "headline-high" not in found.index:
+        return text
+    steps = found.loc["headline-high"]
+    return f"{text} {STEPS_FINISH[steps['verdict']].format(effect=_effect(steps))}"
+
+
+def _stopped_early(found: pd.DataFrame) -> str:
+    """Return what the cycles are worth at their ends, with the plain schedule unfinished; "" where it is not known."""
+    ends = found[found.index.isin(ENDS)]
+    if "c-quick-line" not in ends.index:
+        return ""
+    verdicts = ends["verdict"].unique()
+    head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends"
+    words = [
+        f"At their ends the cycles {CYCLE_ENDS[verdict]}: "
+        f"{', '.join(f'{_effect(row)} {ENDS[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
+        for verdict in verdicts
+    ]
+    return f"**If training stops early: {head}** (exploratory, chosen after three seeds). {' '.join(words)}"
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:

@@ -70,8 +70,11 @@ def page() -> str:
 
 def _findings() -> str:
     """Return the table of findings, and below it the questions that have no runs yet."""
-    asked = [f"- {question.text} {question.what[:1].upper()}{question.what[1:]}." for question in unanswered()]
-    waiting = ["Asked, and without a pair of runs so far (n = 0):", "\n".join(asked)] if asked else []
+    asked: dict[str, list[str]] = {}
+    for question in unanswered():
+        asked.setdefault(question.text, []).append(question.what)
+    bullets = [f"- {text} {'; '.join(whats)}." for text, whats in asked.items()]
+    waiting = ["Asked, and without a pair of runs so far (n = 0):", "\n".join(bullets)] if asked else []
     return "\n\n".join([readme.findings("../results"), *waiting])
 
 

@@ -185,6 +185,7 @@ def _range_test(study: Study, tested: str) -> Figure | None:
     reported = REPORTED_BOUNDS[arm][:3] if arm in REPORTED_BOUNDS else None
     images = "held-out images" if study.config("range-test", tested).hold_out_every else "test images"
     figures.draw_range_test(ax, found.curve, found, found.spacing, reported, f"accuracy on {images}")
+    figures.draw_peak(ax, found)
     return figure
 
 

@@ -75,7 +75,7 @@ _EQUAL = "Equal within one point"
 _HEADLINE = (
     Question(
         "headline", "Does cycling reach the long schedule's accuracy in fewer updates?",
-        "cycles at 32,000 − low steps at 70,000, quick net",
+        "cycles at 32,000 − long schedule at 70,000, quick net",
         _headline("triangular", 32_000), _headline("fixed", 70_000),
         {"above": "Yes, and finishes higher", "equal": "Yes, equal within one point", "below": "No, it finishes lower"},
     ),
@@ -86,10 +86,10 @@ _HEADLINE = (
         {"above": "No, the line finishes higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
     ),
     Question(
-        "headline-high", "Is it the cycles? Against their mean rate with drops",
-        "high steps − cycles at 32,000, quick net",
+        "headline-high", "Is it the cycles? Against steps at their mean rate",
+        "steps − cycles at 32,000, quick net",
         _headline("fixed-32k", 32_000), _headline("triangular", 32_000),
-        {"above": "No, high steps finish higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
+        {"above": "No, steps finish higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
     ),
 )  # fmt: skip
 
@@ -97,10 +97,10 @@ _A = "At an equal budget, do cycles with drops equal a line to zero?"
 _A_ANSWERS = {"equal": "Yes, within one point", "above": "No, cycles finish higher", "below": "No, the line is higher"}
 _B = "Is a high fixed rate with drops better than a low one?"
 _C = "If training may stop at any time, do cycles give a better net?"
-_C_EARLIER = "If training may stop at any time, do cycles give it earlier?"
+_C_EARLIER = "If training may stop at any time, do cycles reach an accuracy earlier?"
 _C_ANSWERS = {"above": "Yes, at cycle ends", "equal": _EQUAL, "below": "No, worse at cycle ends"}
 _C_EARLIER_ANSWERS = {"above": "Yes, earlier", "below": "No, later"}
-_D = "Does triangular2 match the long fixed schedule on the paper's net?"
+_D = "Does triangular2 match the long schedule on the paper's net?"
 _E = "Do the two meanings of exp_range differ?"
 _F = "Does the step size matter, from one epoch to eight?"
 _F_ANSWERS = {"equal": "No, equal within one point", "above": "Yes, it finishes higher", "below": "Yes, it is lower"}
@@ -108,13 +108,13 @@ _F_ANSWERS = {"equal": "No, equal within one point", "above": "Yes, it finishes 
 
 def _earlier(key: str, what: str, first: Reading, second: Reading) -> tuple[Question, Question]:
     """Return question (c) of two arms, in points of accuracy and in updates."""
+    saved = f"updates that cycles save: {what.replace(' − ', ' against ')}"
     return (
         Question(key, _C, f"{what}, mean over cycle ends", first, second, _C_ANSWERS, note=_EXPLORATORY),
         Question(
-            f"{key}-updates", _C_EARLIER, f"{what}, updates to the same accuracy", first, second, _C_EARLIER_ANSWERS,
-            measure="updates", note=_EXPLORATORY,
+            f"{key}-updates", _C_EARLIER, saved, first, second, _C_EARLIER_ANSWERS, measure="updates", note=_EXPLORATORY
         ),
-    )  # fmt: skip
+    )
 
 
 # On the residual net: the paper's Table 4 in small, and rates that the range test chose.
@@ -203,7 +203,7 @@ QUESTIONS = (
         _controls("triangular-25k-drops", *FULL_ENDS), _controls("fixed-25k-high", *FULL_ENDS),
     ),
     Question(
-        "d", _D, "triangular2 at 25,000 − low steps at 70,000, full net",
+        "d", _D, "triangular2 at 25,000 − long schedule at 70,000, full net",
         _paper("triangular2", 25_000), _paper("fixed", 70_000),
         {"equal": "Yes, within one point", "above": "Yes, and finishes higher", "below": "No, it finishes lower"},
         asks_equality=True,

@@ -196,8 +196,7 @@ def init(study: Study) -> str:
 @_full_only("range-test")
 def range_test(study: Study, arm: str) -> str:
     """Return the verdict on a range test's curves."""
-    runs = study.runs("range-test")
-    if arm not in set(runs["arm"]):
+    if pictures.tested_arm(study, arm) not in set(study.runs("range-test")["arm"]):
         return "No finding yet: `python -m clr run range-test` trains what is missing."
     return pictures.bounds(study, arm).verdict
 

@@ -56,37 +56,53 @@ def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", refe
     if not whole:
         return f"Same accuracy after {share} with cycles"
     arm = min(whole, key=lambda arm: whole[arm].mean())
-    words = look(arm)[2].replace("line", "a line")
-    return f"Same accuracy after {share} with cycles, after {_range(100 * whole[arm] / length, '%')} with {words}"
+    plain = _range(100 * whole[arm] / length, "%")
+    return f"Same accuracy after {share} with cycles, after {plain} with {_with_article(arm)}"
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
-    """Return whether plain schedules are above the cycles at the last common cycle end, and how often before."""
-    found = [pairs(frame, cyclical, arm) for arm in plain]
-    found = [rows[rows.index % cycle == 0] for rows in found]
-    last = max(rows.index.max() for rows in found)
-    at_end = [rows.loc[last] for rows in found if last in rows.index]
-    gaps = _range([abs(row["points"]) for row in at_end], " points", 1)
-    if all(row["high"] < 0 for row in at_end):
-        return f"By {last:,} updates the cycles end {gaps} below plain schedules"
-    if all(row["low"] > 0 for row in at_end):
-        return f"By {last:,} updates the cycles end {gaps} above plain schedules"
-    return f"At {last:,} updates no clear difference between cycles and every plain schedule"
+    """Return at which cycle ends the cycles are clearly above the first plain schedule, and at which below."""
+    rows, words = pairs(frame, cyclical, plain[0]), _with_article(plain[0])
+    rows = rows[rows.index % cycle == 0]
+    if not (rows["n"] >= MIN_RUNS).any():
+        return f"Cycles against {words}, at cycle ends (n = {rows['n'].max()})"
+    sure = rows[rows["n"] >= MIN_RUNS]
+    sides = {"lead": sure.index[sure["low"] > 0], "trail": sure.index[sure["high"] < 0]}
+    said = [f"{verb} {{}} at {_listed(ends)}" for verb, ends in sides.items() if len(ends)]
+    if not said:
+        return f"At no cycle end a clear difference between cycles and {words}"
+    first, *rest = (part.format(name) for part, name in zip(said, (words, "it"), strict=False))
+    return ", ".join([f"Cycles {first} updates", *rest])
+
+
+def _with_article(arm: str) -> str:
+    return look(arm)[2].replace("line", "a line")
+
+
+def _listed(ends: Sequence[int]) -> str:
+    *most, last = (f"{end:,}" for end in ends)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def cycles(frame: pd.DataFrame, cycle: int) -> str:
-    """Return by how many points accuracy at the peak rate is below that at the end of the same cycle, from cycle 2."""
+    """Return by how many points accuracy at the peak rate differs from that at the ends on both sides, from cycle 2."""
     curves = frame.pivot(index="iteration", columns="seed", values="test_accuracy")
-    ends = [k for k in range(2 * cycle, curves.index.max() + 1, cycle) if {k, k - cycle // 2} <= set(curves.index)]
-    if not ends:
+    last = curves.index.max()
+    peaks = [
+        k
+        for k in range(cycle + cycle // 2, last + 1, cycle)
+        if {k - cycle // 2, k, k + cycle // 2} <= set(curves.index)
+    ]
+    if not peaks:
         return f"Cycles of {cycle:,} updates, laid over one another"
-    peaks = [end - cycle // 2 for end in ends]
-    losses = 100 * (curves.loc[ends].mean() - curves.loc[peaks].mean()).dropna()
-    text = f"Accuracy is {losses.mean():.1f} points lower at the peak rate than at the cycle's end"
+    around = [(curves.loc[k - cycle // 2] + curves.loc[k + cycle // 2]) / 2 - curves.loc[k] for k in peaks]
+    losses = 100 * pd.concat(around, axis=1).mean(axis=1, skipna=False).dropna()
+    side = "lower" if losses.mean() > 0 else "higher"
+    text = f"Accuracy is {abs(losses.mean()):.1f} points {side} at the peak rate than at the cycle's ends"
     if len(losses) < MIN_RUNS:
         return text
     low, high = t_interval(losses.mean(), losses.sem(), len(losses))
-    return text if low > 0 or high < 0 else "No clear difference between the peak rate and the cycle's end"
+    return text if low > 0 or high < 0 else "No clear difference between the peak rate and the cycle's ends"
 
 
 def differences(table: pd.DataFrame, reference: str, updates: int | None = None) -> str:
@@ -97,7 +113,7 @@ def differences(table: pd.DataFrame, reference: str, updates: int | None = None)
     if sure.empty:
         return f"No interval yet: every difference is of fewer than {MIN_RUNS} pairs"
     lower = f", {below} clearly below" if below else ""
-    return f"{when}{above} of {len(table)} end clearly above {reference}{lower}"
+    return f"{when}{above} of {len(table)} schedules end clearly above {reference}{lower}"
 
 
 def controls(frame: pd.DataFrame, cyclical: str, dropped: str, end: int) -> str:

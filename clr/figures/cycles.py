@@ -53,7 +53,7 @@ def draw_headline(
     label_ends(top, [label for label in labels if label[0] < 0.8 * length])
     for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
         top.text(x, y - 0.045, text, color=colour, ha="right", va="top", weight="bold", fontsize=11)
-    _draw_target(top, frame, target, length, cycle, cyclical)
+    top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
     claim(top, claims.headline(frame, cycle, cyclical, reference))
@@ -87,16 +87,6 @@ def _zoom(target: float, frame: pd.DataFrame) -> tuple[float, float]:
     return high - 0.2, high
 
 
-def _draw_target(ax: Axes, frame: pd.DataFrame, target: float, length: int, cycle: int, cyclical: str) -> None:
-    """Draw the level to reach, and an arrow back from the reference's end to where the cycles first reach it."""
-    ax.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    reached = claims.first_reached(frame[frame["arm"] == cyclical], target, cycle)
-    if reached.notna().all():
-        ax.annotate(
-            "", (reached.mean(), target), (0.83 * length, target), arrowprops={"arrowstyle": "-|>", "color": "0.2"}
-        )
-
-
 def draw_cycle_ends(
     ax: Axes, frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular"
 ) -> Axes:
@@ -105,10 +95,17 @@ def draw_cycle_ends(
     Both arms are read after the same number of updates. Whiskers are 95% intervals over pairs of seeds, from three on.
 
     Args:
-        plain: the arms to compare with.
+        plain: the arms to compare with; the title is about the first.
+
+    Raises:
+        ValueError: an arm is not in the frame, or `plain` is empty.
     """
     cycle = _checks.positive_int("cycle", cycle)
     check_runs(check_axes(ax), frame, ("seed",))
+    if not plain:
+        raise ValueError("plain must name at least one arm, got none")
+    for arm in (cyclical, *plain):
+        _checks.choice("arm", arm, sorted(frame["arm"].unique()))
     labels = []
     for i, arm in enumerate(plain):
         rows = claims.pairs(frame, cyclical, arm)
@@ -118,12 +115,12 @@ def draw_cycle_ends(
         sure = rows["n"] >= MIN_RUNS
         ax.vlines(x[sure], rows["low"][sure], rows["high"][sure], color=colour, linewidth=2.5)
         ax.plot(x, rows["points"], "o", color=colour, markersize=7, linestyle=(0, dashes) if dashes else "-")
-        labels.append((x[-1], rows["points"].iloc[-1], f"against {words} (n = {rows['n'].max()})", colour))
+        labels.append((x[-1], rows["points"].iloc[-1], f"{words} (n = {rows['n'].max()})", colour))
     ax.axhline(0, color="0.2", linewidth=1)
     ax.margins(y=0.12)
     last = max(x for x, *_ in labels)
-    _room_for_labels(ax, 2 * cycle, last, 1.5 * last)
-    ax.set(ylabel="cycles ahead by, points")
+    _room_for_labels(ax, 2 * cycle, last, 1.62 * last)
+    ax.set(ylabel="points by which cycles lead")
     claim(ax, claims.cycle_ends(frame, cycle, plain, cyclical))
     label_ends(ax, labels, 0.08)
     updates_axis(ax, "updates, at cycle ends")
@@ -188,7 +185,7 @@ def draw_controls(
         text = f"{words}, {100 * rows['accuracy'].iloc[-1]:.1f}% (n = {rows['n'].iloc[-1]})"
         labels.append((last * 1.1, rows["accuracy"].iloc[-1], text, colour))
     top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
-    _room_for_labels(top, 5000, last, 1.62 * last)
+    _room_for_labels(top, 5000, last, 1.9 * last)
     _mark_fork(top, fork)
     percent_axis(top.yaxis)
     label_ends(top, labels)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["FACTORS", "in_logs", "landmark", "peak_rates"]
+__all__ = ["FACTORS", "INTERVAL", "in_logs", "landmark", "peak_rates"]
 
 LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clr.range_test.curve import MAX_LR_DIVISOR, MIN_EVALUATIONS, Curve, CurveKind, CurveShape
-from clr.range_test.peak import FACTORS
+from clr.range_test.peak import FACTORS, INTERVAL
 
 __all__ = ["format_bound", "write_verdict"]
 
@@ -39,8 +39,12 @@ _AT_ONCE = (
     f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}.",
     "start from a smaller start_lr or, if these rates are tiny already, check the scale of inputs, targets and weights",
 )
-_ABOVE = ["The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
-          "Believe the peak rate."]  # fmt: skip
+_ABOVE = {  # the peak rate above max_lr, by what the metric does there
+    CurveKind.PLATEAU: ["The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
+                        "Believe the peak rate."],
+    CurveKind.PEAK: ["The peak rate is above max_lr, since the loss still gains where the metric falls.",
+                     "Try max_lr as the peak rate, too, and keep the better one."],
+}  # fmt: skip
 DISAGREE = "The curves disagree ({kinds})."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
@@ -111,8 +115,7 @@ def _bounds(bounds: Any) -> list[str]:
             words.append(f"{name}: {lr:.2g}, too uncertain to use; its 95% CI spans more than a factor of {TOO_WIDE}.")
         elif np.isfinite(lr):
             words.append(f"{name}: {format_bound(lr, (low, high))}{why[name].format(lost=MAX_LR_DIVISOR * lr)}.")
-    above = bounds.kind is CurveKind.PLATEAU and bounds.peaks["linear"][0] > bounds.max_lr
-    return words + (_ABOVE if above else [])
+    return words + (_ABOVE.get(bounds.kind, []) if bounds.peaks["linear"][0] > bounds.max_lr else [])
 
 
 def _agreement(bounds: Any, agreeing: Sequence[CurveShape]) -> list[str]:
@@ -135,7 +138,7 @@ def _peaks(bounds: Any) -> list[str]:
     if not np.isfinite(peak):
         return []
     words = [f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
-             f"The best peak likely lies between {low:.2g} and {high:.2g}."]  # fmt: skip
+             f"The best peak likely lies within a factor of {INTERVAL:g}: {low:.2g} to {high:.2g}."]  # fmt: skip
     if peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words

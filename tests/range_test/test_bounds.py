@@ -277,6 +277,15 @@ def test_a_peak_rate_above_max_lr_is_explained():
     assert "above max_lr" not in suggest_bounds(learning.drop(columns="train_loss")).verdict
 
 
+def test_a_peak_rate_above_max_lr_where_the_metric_falls_says_to_try_both():
+    falling = frame(hill(LOG)).assign(
+        train_loss=np.linspace(2, 0.1, len(LOG))
+    )  # it gains up to the end, where the metric is lost
+    bounds = suggest_bounds(falling)
+    assert bounds.kind is CurveKind.PEAK and bounds.peak_lr("linear") > bounds.max_lr
+    assert "since the loss still gains where the metric falls.\nTry max_lr as the peak rate, too" in bounds.verdict
+
+
 def test_training_that_fails_at_once_is_said_with_what_to_try():
     bounds = suggest_bounds(Test(frame(hill(LOG)[:3], LOG[:3]).assign(train_loss=[1.0, np.nan, np.nan]), diverged=True))
     assert bounds.kind is CurveKind.TOO_FEW and "at rates up to 0.00013" in bounds.verdict
