@@ -114,7 +114,8 @@ def _run(options: argparse.Namespace) -> None:
         pictures = data.load_cifar10()
         experiments.check_machine(options.device, options.n_jobs)
     if options.queue:
-        os.nice(19)  # the runs inherit it
+        if hasattr(os, "nice"):  # not on Windows
+            os.nice(19)  # the runs inherit it
         experiments.run_queue(options.scale, pictures, options.device, options.n_jobs)
     for name in names:
         experiments.run(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "momentum", "nonnegative",
-    "nonnegative_int", "number", "path", "positive_int", "seed", "shorten", "warn",
+    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "int_from_two", "momentum",
+    "nonnegative", "nonnegative_int", "number", "path", "positive_int", "seed", "shorten", "warn",
 ]  # fmt: skip
 
 
@@ -82,6 +82,13 @@ def nonnegative_int(name: str, value: Any) -> int:
     if not (0 <= as_float < math.inf and as_float.is_integer()):
         raise ValueError(f"{name} must be an integer >= 0, got {brief(value)}")
     return int(value)
+
+
+def int_from_two(name: str, value: Any) -> int:
+    """Return an integer >= 2; 20.0 counts as 20, 2.5 does not."""
+    if (whole := positive_int(name, value)) < 2:
+        raise ValueError(f"{name} must be at least 2, got {brief(value)}")
+    return whole
 
 
 def decay_factor(name: str, value: Any) -> float:
@@ -156,7 +163,7 @@ Rule = Callable[[str, Any], Any]
 RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywhere
     **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr", "weight_decay"), nonnegative),
     **dict.fromkeys(("step_size", "iterations", "batch_size", "evaluate_every", "test_pictures"), positive_int),
-    "hold_out_every": positive_int,
+    "hold_out_every": int_from_two,
     **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
     "warmup": nonnegative_int,
     "gamma": decay_factor,

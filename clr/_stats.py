@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["t_interval"]
+__all__ = ["MIN_RUNS", "t_interval"]
+
+MIN_RUNS = 3  # fewer get no interval: that of two is 12.7 standard errors to either side, and hides all else
 
 
 def t_interval(mean: Any, sem: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:

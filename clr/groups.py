@@ -89,7 +89,7 @@ class Groups:
         self.note()
 
     def note(self, multipliers: tuple[float, ...] | None = None) -> None:
-        """Remember the groups of now, those that have no multiple of `multipliers` yet aside."""
+        """Remember the present groups, as many as have a multiple."""
         self.multipliers = self.multipliers if multipliers is None else multipliers
         self._noted = [
             (group, group["params"], {name: group[name] for name in _SCALES if name in group})

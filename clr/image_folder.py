@@ -32,11 +32,11 @@ def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tu
         ValueError: a folder or file is not as expected, or damaged; the message names it.
     """
     files = _listing(root, classes, per_class)
-    suffixes = {path.suffix.lower() for _, _, path in files}
+    suffixes = {path.suffix.lower() for _, path in files}
     jpeg = suffixes <= {".jpg", ".jpeg"}
     if not jpeg and suffixes != {".png"}:
         raise ValueError(f"{root} must hold either JPEG or PNG images, got {', '.join(sorted(suffixes))}")
-    stats = ((path.relative_to(root), path.stat()) for _, _, path in files)
+    stats = ((path.relative_to(root), path.stat()) for _, path in files)
     lines = (f"{path.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}\n" for path, stat in stats)
     key = hashlib.sha256("".join(lines).encode()).hexdigest()
     cache = paths.home() / "data" / "cache" / f"{key[:16]}.npz"
@@ -47,18 +47,20 @@ def read(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> tu
     return arrays["images"], arrays["labels"], "jpeg" if jpeg else "png", str(arrays["fingerprint"])
 
 
-def _listing(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> list[tuple[str, int, Path]]:
-    """Return (split, class, file) for every image, in order of name; refuse folders that are not CIFAR-10's."""
+def _listing(root: Path, classes: Sequence[str], per_class: Mapping[str, int]) -> list[tuple[int, Path]]:
+    """Return (class, file) for every image, in order of name; refuse folders that are not CIFAR-10's."""
     files = []
     for split, count in per_class.items():
         if not (root / split).is_dir():
             raise FileNotFoundError(f"{root / split} is missing: half unpacked?")
         _check_folders(root / split, classes)
         for label, name in enumerate(classes):
-            images = [path for path in _entries(root / split / name) if _is_image(path)]
+            images = _entries(root / split / name)
+            for path in images:
+                _check_image(path)
             if len(images) != count:
                 raise ValueError(f"{root / split / name} must hold {count} images, got {len(images)}")
-            files += [(split, label, path) for path in images]
+            files += [(label, path) for path in images]
     return files
 
 
@@ -77,28 +79,28 @@ def _check_folders(folder: Path, classes: Sequence[str]) -> None:
         raise ValueError(f"{folder} must hold the folders {', '.join(classes)}, and {' and '.join(faults)}")
 
 
-def _is_image(path: Path) -> bool:
+def _check_image(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise ValueError(f"{path} is not an image: the folder must hold {', '.join(SUFFIXES)} files only")
-    return True
 
 
-def _decode(root: Path, files: list[tuple[str, int, Path]]) -> dict[str, np.ndarray]:
+def _decode(root: Path, files: list[tuple[int, Path]]) -> dict[str, np.ndarray]:
     from tqdm.auto import tqdm
 
     images = np.empty((len(files), 3, 32, 32), np.uint8)
 
     def decode(i: int) -> bytes:
-        content = files[i][2].read_bytes()
-        images[i] = _pixels(files[i][2], content).transpose(2, 0, 1)
-        return hashlib.sha256(f"{files[i][2].relative_to(root).as_posix()}\n".encode() + content).digest()
+        _, path = files[i]
+        content = path.read_bytes()
+        images[i] = _pixels(path, content).transpose(2, 0, 1)
+        return hashlib.sha256(f"{path.relative_to(root).as_posix()}\n".encode() + content).digest()
 
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(decode, range(len(files)), chunksize=64)
         # once a second: messages of a notebook that nobody reads, such as a test's, pile up and get lost
         digests = tqdm(decoded, "decoding", len(files), unit="images", mininterval=1)
         fingerprint = hashlib.sha256(b"".join(digests)).hexdigest()
-    labels = np.array([label for _, label, _ in files], np.int64)
+    labels = np.array([label for label, _ in files], np.int64)
     return {"images": images, "labels": labels, "fingerprint": np.array(fingerprint)}
 
 

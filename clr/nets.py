@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clr import _checks
-from clr.resnet import Cifar10ResNet
+from clr.resnet import Cifar10ResNet, default_device
 
 __all__ = [
     "NETS", "RESNETS", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10Quick", "Cifar10ResNet",
@@ -144,7 +144,6 @@ class CaffeNet(nn.Sequential):
     weight_decay: float  # the solver's own
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
-        _checks.choice("init", init, ("caffe", "torch"))
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         super().__init__(self._layers())
@@ -156,6 +155,7 @@ class CaffeNet(nn.Sequential):
     @torch.no_grad()
     def reset_parameters(self, init: str, generator: torch.Generator | None = None) -> None:
         """Draw all weights anew, in prototxt order."""
+        _checks.choice("init", init, ("caffe", "torch"))
         for name, parameter in self.named_parameters():
             if init == "torch":
                 bound = self.get_parameter(name.replace("bias", "weight"))[0].numel() ** -0.5
@@ -187,16 +187,11 @@ class CaffeNet(nn.Sequential):
 
 
 def _conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
-    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias, device=_device())
+    return nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2, bias=bias, device=default_device())
 
 
 def _inner_product(inputs: int, outputs: int) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=_device())
-
-
-def _device() -> torch.device:
-    """Return the default device, which `skip_init` leaves out; torch 2.7 has it wrong within `with torch.device`."""
-    return torch.empty(0).device
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=default_device())
 
 
 def _max_pool() -> nn.MaxPool2d:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from clr import _checks
 
-__all__ = ["Cifar10ResNet"]
+__all__ = ["Cifar10ResNet", "default_device"]
 
 
 class Block(nn.Module):
@@ -63,7 +63,7 @@ class Cifar10ResNet(nn.Sequential):
                 stage3=_stage(32, 64, blocks),  # (N, 64, 8, 8)
                 pool=nn.AvgPool2d(8),
                 flatten=nn.Flatten(),
-                fc=nn.utils.skip_init(nn.Linear, 64, 10, device=_device()),
+                fc=nn.utils.skip_init(nn.Linear, 64, 10, device=default_device()),
             )
         )
         self.reset_parameters(generator)
@@ -106,10 +106,10 @@ def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False, device=_device()
+        nn.Conv2d, inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False, device=default_device()
     )
 
 
-def _device() -> torch.device:
+def default_device() -> torch.device:
     """Return the default device, which `skip_init` leaves out; torch 2.7 has it wrong within `with torch.device`."""
     return torch.empty(0).device

@@ -24,7 +24,7 @@ import pandas as pd
 from scipy import stats
 
 from clr import _checks, paths
-from clr._stats import t_interval
+from clr._stats import MIN_RUNS, t_interval
 
 __all__ = [
     "COLUMNS", "MIN_RUNS", "ResultError", "has_diverged", "interval", "iter_runs", "iterations_to_accuracy", "load",
@@ -34,7 +34,6 @@ __all__ = [
 FORMAT = 1
 ARM = ["dataset", "experiment", "arm"]
 KEYS = [*ARM, "seed"]
-MIN_RUNS = 3  # fewer have no interval of their own
 COLUMNS = ("iteration", "lr", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -62,7 +61,7 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
     if not rows or any(set(row) != set(COLUMNS) for row in rows):
         raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {rows!r}")
     if missing := {"config", "data"} - record.keys():
-        raise ValueError(f"record must have config and data, got none of {min(missing)}")
+        raise ValueError(f"record must have config and data, got no {min(missing)}")
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
     record = {"format": FORMAT, **record, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     record_path = run_path(folder, seed, ".json")

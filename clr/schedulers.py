@@ -43,7 +43,7 @@ class PolicyLR(LRScheduler):
     Raises:
         TypeError: optimizer is not a torch Optimizer, its rate is a tensor of integers, or policy is not callable or
             does not return a number.
-        ValueError: a rate is negative or not finite, or the optimizer has no momentum to set.
+        ValueError: a rate is negative or not finite, momentum(k) is not in [0, 1), or the optimizer has none to set.
 
     The state is the position, the last rates and the multiples, not the policy, so torch.load's safe default takes it.
     Loading it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.

@@ -258,7 +258,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("results", lambda: results.save("a", -1, [ROW], {}), ValueError, "seed must be an integer from 0 to"),
     ("results", lambda: results.save("a", 0, [], {}), ValueError, "rows must each have iteration, lr, train_loss"),
     ("results", lambda: results.save("a", 0, [{"iteration": 1}], {}), ValueError, "rows must each have iteration, lr"),
-    ("results", lambda: results.save("a", 0, [ROW], {"data": {}}), ValueError, "record must have config and data"),
+    ("results", lambda: results.save("a", 0, [ROW], {"data": {}}), ValueError, "config and data, got no config"),
     ("results", lambda: results.load(None, 0), TypeError, "folder must be a path, got None"),
     ("results", lambda: results.read(5), TypeError, "results_dir must be a path, got 5"),
     ("results", lambda: results.records(0.5), TypeError, "results_dir must be a path, got 0.5"),

@@ -448,3 +448,10 @@ def test_every_tenth_training_image_is_held_out_and_the_means_are_those_of_the_o
     assert torch.equal(split.train.labels[:9], small.train.labels[1:10])
     assert torch.allclose(split.mean_image, split.train.images.double().mean(0).float())
     assert (split.name, split.fingerprint) == (small.name, small.fingerprint)
+
+
+@pytest.mark.parametrize("every", [1, 1.0])
+def test_not_all_images_can_be_held_out(small, every):
+    with pytest.raises(ValueError, match=f"every must be at least 2, got {every}"):
+        small.hold_out(every)
+    assert (len(small.hold_out(2).train), len(small.hold_out(2).test)) == (500, 500)

@@ -11,8 +11,9 @@ import matplotlib.pyplot as plt
 
 from clr import figures
 from clr.experiments import EXPERIMENTS
-from clr.figures import base, claims
+from clr.figures import base, claims, range_tests
 from clr.policies import Fixed, Triangular
+from clr.range_test import curve
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +316,7 @@ def test_cycles_shorter_than_the_evaluations_are_drawn_where_they_were_evaluated
     frame = headline()
     figures.draw_cycles(axes, frame[frame["arm"] == "triangular"], 8)  # evaluated at tens: none up to 8
     assert "cycle 1" not in texts(axes[0])
+
+
+def test_a_picture_fails_where_the_curve_is_read_as_failed():
+    assert range_tests.LOST == curve.LOST_FRACTION and range_tests.PER_MAX_LR == curve.MAX_LR_DIVISOR

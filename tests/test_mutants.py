@@ -43,6 +43,13 @@ def test_a_mutant_has_one_line_changed_and_can_be_compiled():
             assert next(i for i, (one, other) in enumerate(lines, 1) if one != other) == mutant.line
 
 
+def test_lines_keep_their_numbers_where_one_line_replaces_several():
+    for source, after in (("if x:\n    f(\n        1\n    )\nend\n", "pass"), ("x = (a\n    < b)\nend\n", "a <= b")):
+        text = next(mutant.text for mutant in mutants(source) if mutant.after.strip() == after)
+        ast.parse(text)
+        assert text.splitlines().index("end") == source.splitlines().index("end")
+
+
 def test_the_list_names_files_and_lines_that_are_there():
     for name, tests in KNOWN["tests"].items():
         assert all((ROOT / path).exists() for path in (name, *tests))

@@ -347,3 +347,11 @@ def test_no_value_is_read_back_from_the_device(name):  # a CUDA graph could not 
         x, labels = torch.zeros(4, 3, 32, 32, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
         F.cross_entropy(net(x), labels).backward()
         optimizer.step()
+
+
+def test_weights_are_drawn_anew_from_a_known_start_alone():
+    net = Cifar10Quick()
+    before = net.state_dict()["conv1.weight"].clone()
+    with pytest.raises(ValueError, match="init must be 'caffe' or 'torch', got 'tourch'"):
+        net.reset_parameters("tourch")
+    assert torch.equal(net.state_dict()["conv1.weight"], before)

@@ -191,7 +191,7 @@ def effects(summary: pd.DataFrame) -> pd.DataFrame:
     for workload, pairs in outcomes(summary).groupby("workload"):
         for name in BUDGETS:
             gains = pairs[f"{name}_gain"].dropna()
-            low, high = results.interval(gains) if len(gains) > 2 else (np.nan, np.nan)
+            low, high = results.interval(gains) if len(gains) >= results.MIN_RUNS else (np.nan, np.nan)
             rows.append((workload, name, gains.mean(), low, high, len(gains)))
     return pd.DataFrame(rows, columns=["workload", "by", "gain", "low", "high", "n"])
 

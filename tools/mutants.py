@@ -1,7 +1,7 @@
 """Mutants of a module: every place where one operator, number, condition or statement can be another.
 
-A mutant is the module's text with one expression replaced, so lines keep their numbers. Strings, annotations and
-messages have none, nor have lines that name CUDA or MPS, which run on such devices only.
+A mutant is the module's text with one expression or statement replaced; lines keep their numbers. Strings, annotations
+and messages have none, nor have lines that name CUDA or MPS, which run on such devices only.
 """
 
 import ast
@@ -55,6 +55,7 @@ def _replaced(source: str, node: Any, after: str) -> str:
     lines = source.encode().splitlines(keepends=True)
     start = sum(len(line) for line in lines[: node.lineno - 1]) + node.col_offset
     end = sum(len(line) for line in lines[: node.end_lineno - 1]) + node.end_col_offset
+    after += "\n" * (node.end_lineno - node.lineno)  # what is written in its place has one line
     new = after if isinstance(node, ast.stmt) else f"({after})"
     return (source.encode()[:start] + new.encode() + source.encode()[end:]).decode()
 

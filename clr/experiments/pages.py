@@ -52,7 +52,7 @@ def execute(home: Path, output: Path, scale: str = "full") -> list[Path]:
     """
     sources, mark = find_notebooks(), output / ".made-from"
     pages = [output / f"{source.stem}.html" for source in sources]
-    made_from = _digest([*sources, *PACKAGE.rglob("*.py"), *(home / "results").rglob("seed-*.json")])
+    made_from = _digest([*sources, *PACKAGE.rglob("*.py"), *(home / "results").rglob("*.json")])
     if mark.exists() and mark.read_text(encoding="utf-8") == made_from and all(page.exists() for page in pages):
         print("The notebooks are as they were: not executed again.", flush=True)
         return pages

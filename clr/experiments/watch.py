@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ def watch(
     """Train some runs side by side, and once per second show the rows so far; return all rows.
 
     The first line printed says what is trained and about how long it takes here. An interruption ends the runs at
-    their next update. What it leaves is one checkpoint per run, from which the next call goes on; nothing else is
-    written.
+    their next update, as an exception in `show` does. What it leaves is one checkpoint per run, from which the next
+    call goes on: of a finished run the last one, half a minute old, or none if it took no longer than that. Nothing
+    else is written.
 
     Args:
         configs: by arm.
@@ -37,19 +38,14 @@ def watch(
     """
     rows: list[dict[str, Any]] = []
     stop, clock = threading.Event(), _Clock(configs)
+    checkpoints = {arm: folder / f"{arm}-{_digest(config, data)}.checkpoint" for arm, config in configs.items()}
 
     def one(arm: str, config: RunConfig) -> None:
         where = {"dataset": data.name, "arm": arm, "seed": config.seed}
-        checkpoint = folder / f"{arm}-{_digest(config, data)}.checkpoint"
         train(
-            config,
-            data,
-            checkpoint=checkpoint,
-            progress=lambda k: clock.note(arm, k),
-            stop=stop.is_set,
+            config, data, checkpoint=checkpoints[arm], progress=lambda k: clock.note(arm, k), stop=stop.is_set,
             watch=lambda row: rows.append(where | row),
-        )
-        checkpoint.unlink(missing_ok=True)
+        )  # fmt: skip
 
     def frame() -> pd.DataFrame:
         found = pd.DataFrame(list(rows), columns=["dataset", "arm", "seed", *COLUMNS])
@@ -62,14 +58,22 @@ def watch(
         try:
             while wait(running.values(), timeout=1).not_done:
                 show(frame())
-        except KeyboardInterrupt:
+        except BaseException as error:
             stop.set()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             print(_farewell(running))
-    for run in running.values():
-        if not isinstance(run.exception(), Stopped):
-            run.result()
+    _settle(running, checkpoints)
     show(frame())
     return frame()
+
+
+def _settle(running: Mapping[str, Future[None]], checkpoints: Mapping[str, Path]) -> None:
+    """Raise what made a run fail, and remove the checkpoints once all runs are finished."""
+    finished = [run.result() for run in running.values() if not isinstance(run.exception(), Stopped)]
+    if len(finished) == len(running):
+        for checkpoint in checkpoints.values():
+            checkpoint.unlink(missing_ok=True)
 
 
 def _digest(config: RunConfig, data: Cifar10) -> str:
@@ -107,11 +111,14 @@ class _Clock:
 
     def left(self) -> str:
         """Return in words how much time is left; nothing before the first evaluations."""
-        seconds = [0.0]
+        seconds = {}
         for arm, (now, made) in list(self._last.items()):
             since, before = self._first[arm]
-            if made > before:
-                seconds.append((self._configs[arm].iterations - made) * (now - since) / (made - before))
-        if len(seconds) <= len(self._configs):
+            if todo := self._configs[arm].iterations - made:
+                if made > before:
+                    seconds[arm] = todo * (now - since) / (made - before)
+            else:  # also where it has only resumed from its end
+                seconds[arm] = 0.0
+        if len(seconds) < len(self._configs):
             return ""
-        return f"{in_words(max(seconds))} left" if max(seconds) else "done"
+        return f"{in_words(max(seconds.values()))} left" if max(seconds.values()) else "done"

@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from clr import _checks
-from clr._stats import t_interval
+from clr._stats import MIN_RUNS, t_interval
 
 __all__ = [
     "FAMILIES", "MIN_RUNS", "band", "check_axes", "check_pair", "check_runs", "claim", "label_ends", "look",
     "mean_rows", "percent_axis", "style", "updates_axis", "whiskers",
 ]  # fmt: skip
 
-MIN_RUNS = 3  # for an interval to be drawn: that of two runs is 12.7 standard errors to either side, and hides all else
 MIN_BAND = 5  # for a band around a curve; with fewer, the single runs are drawn
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _BROWN, *_ = sns.color_palette("colorblind").as_hex()

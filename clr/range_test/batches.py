@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clr.range_test.randomness import preserve_rng
 
-__all__ = ["InfiniteLoader", "batch_size", "draw_held_out", "is_finite", "is_one_class", "spread_out"]
+__all__ = ["InfiniteLoader", "batch_size", "draw_held_out", "evaluation_interval", "is_finite", "is_one_class"]
 
 PER_UPDATE = 2  # examples evaluated per example trained on; a forward pass costs a third of an update
 
@@ -62,10 +62,10 @@ def draw_held_out(
     return _up_to(budget, islice(batches.iterator, most))
 
 
-def spread_out(
+def evaluation_interval(
     batches: InfiniteLoader, held_out: list[Any], every: int, iterations: int, per_update: int = PER_UPDATE
 ) -> int:
-    """Return the updates between evaluations at which a first batch that is large costs no more than the training."""
+    """Return the updates between evaluations: more where held-out batches are large, up to a twentieth of all."""
     examples = sum(batch_size(batch) for batch in held_out)
     return max(every, min(-(-examples // (per_update * batches.examples())), iterations // 20))
 
@@ -84,7 +84,10 @@ def _up_to(examples: int, loader: Iterable[Any]) -> list[Any]:
 
 
 def batch_size(batch: Any) -> int:
-    """Return the number of examples in a batch: the length of the first tensor found in it, 1 if there is none."""
+    """Return the number of examples in a batch: the length of the longest tensor in it, 1 if there is none.
+
+    The first tensor would not do: a dict may begin with one number per batch, a graph with two rows of edges.
+    """
     if isinstance(batch, Tensor):
         return len(batch) if batch.dim() else 1
     if isinstance(batch, Mapping):

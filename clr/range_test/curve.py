@@ -92,15 +92,15 @@ class CurveShape:
 def has_diverged(losses: Any, metrics: Any, untrained_metric: float = np.nan) -> bool:
     """Return whether training has diverged by the last evaluation.
 
-    It has where loss or metric is not finite. Otherwise the last three losses must lie above the first ones by three
-    times their level and their spread, and the metric must have changed and lost half of its gain. One noisy loss is
-    not enough, nor is any loss at rates that change nothing.
+    It has where loss or metric is not finite. Otherwise there must be three losses, the median of the last three must
+    lie above the level of the first ones by three times that level or their spread, whichever is larger, and the metric
+    must have changed and lost half of its gain. One noisy loss is not enough, nor one at rates that change nothing.
     """
     if not np.isfinite([losses[-1], metrics[-1]]).all():
         return True
     first = np.asarray(losses[: max(1, min(REFERENCE, len(losses) // 2))], float)
     level = np.median(first)
-    high = np.median(losses[-3:]) > level + 3 * max(abs(level), robust_std(first - level))
+    high = len(losses) >= 3 and np.median(losses[-3:]) > level + 3 * max(abs(level), robust_std(first - level))
     start = untrained_metric if np.isfinite(untrained_metric) else metrics[0]
     best = max(start, *metrics)
     return bool(high and _has_changed(metrics, start) and metrics[-1] <= best - LOST_FRACTION * (best - start))
@@ -147,8 +147,9 @@ def smoothed(curve: Curve) -> tuple[Array, Array, bool]:
     y = clipped(curve)
     smooth, errors = cross_validated_spline(y)
     end = int(y.argmax())
-    if _rises(curve, smooth, errors) or not MIN_EVALUATIONS <= end < len(y):
-        return smooth, errors, _rises(curve, smooth, errors)
+    rises = _rises(curve, smooth, errors)
+    if rises or end < MIN_EVALUATIONS:
+        return smooth, errors, rises
     before, early = cross_validated_spline(y[:end])
     if not _rises(curve, before, early):
         return smooth, errors, False

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clr import _checks
 from clr.policies import Ramp
-from clr.range_test.batches import InfiniteLoader, draw_held_out, spread_out
+from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval
 from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.curve import MIN_EVALUATIONS
 from clr.range_test.live import Progress
@@ -170,7 +170,7 @@ class _Search:
             every, held_out = max(1, ramp.iterations // EVALUATIONS), self.held_out
             if held_out is None:
                 held_out = draw_held_out(batches, self.val_loader, every, per_update=PER_UPDATE)
-            every = spread_out(batches, held_out, every, ramp.iterations, PER_UPDATE)
+            every = evaluation_interval(batches, held_out, every, ramp.iterations, PER_UPDATE)
             test = run_curve(trainer, batches, held_out, ramp, every, True, lambda row: on_row(seed, row))
         self.metric, self.metric_name = trainer.metric, trainer.metric_name
         if self.val_loader is not None:

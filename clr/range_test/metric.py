@@ -16,8 +16,9 @@ def choose_metric(outputs: Any, targets: Any) -> Callable[[Tensor, Tensor], floa
     """Return the accuracy that fits outputs and targets, or None where it would have to be guessed.
 
     Scores (N, classes, ...) with integer targets (N, ...), scores with the classes last, and one logit per target that
-    is 0 or 1 are understood. Targets beyond the scores, targets that are not integers, several labels per example and
-    outputs that look like probabilities are not. Negative targets are left out, as torch's ignore_index leaves them.
+    is 0 or 1 are understood. Targets beyond the scores, targets that are not integers, several labels per example, and
+    one output per target that looks like a probability are not. Negative targets are left out, as torch's ignore_index
+    leaves them.
     """
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.dim() < 1 or not targets.numel():
         return None

@@ -68,7 +68,7 @@ class RangeTest:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the whole test. `from_csv` reads it exactly; `suggest_bounds` takes what pandas reads, too."""
-        self.table().to_csv(path, index=False, lineterminator="\n", na_rep="nan")
+        self.table().to_csv(_checks.path("path", path), index=False, lineterminator="\n", na_rep="nan")
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> "RangeTest":
@@ -139,7 +139,8 @@ def _from_table(table: pd.DataFrame) -> list[RangeTest]:
 
 
 def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
-    """Return the curve of a table's rows, and what its other columns say of it."""
+    """Return the curve of a table's rows, in order of rate, and what its other columns say of it."""
+    rows = rows.sort_values("lr", kind="stable", na_position="first")  # losses and rates go up together
     first = rows.iloc[0] if len(rows) else {}
     known: dict[str, Any] = {name: first[name] for name in DESCRIPTION if name in rows and len(rows)}
     for name in ("diverged", "held_out", "bad_data", "one_class"):

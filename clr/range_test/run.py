@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clr import _checks
 from clr.groups import unshare_lr
 from clr.policies import Ramp
-from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, is_one_class, spread_out
+from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval, is_finite, is_one_class
 from clr.range_test.curve import has_diverged
 from clr.range_test.randomness import seed_everything
 from clr.range_test.record import RangeTest
@@ -63,7 +63,7 @@ def lr_range_test(
         train_loader: an iterable of (inputs, targets) that can be iterated again; it needs no length.
         val_loader: the same, to evaluate on. None sets aside the first tenth of the training loader's batches (10 if it
             has no length); if the test needs more than one epoch, it also trains on those (`held_out`).
-        start_lr: may be 0 with linear spacing.  end_lr: reached at iteration `iterations`, as in the paper.
+        start_lr: may be 0 with linear spacing.  end_lr: that of the update that would follow the last.
         iterations: updates to make.  spacing: "linear" (the paper's) or "exponential".
         eval_every: updates between evaluations; None for iterations // 100, at least 1, or more if the first batch of
             val_loader is large.
@@ -113,7 +113,7 @@ def lr_range_test(
         batches = InfiniteLoader(train_loader, accumulation_steps)
         held_out = draw_held_out(batches, val_loader, every, eval_batches)
         if eval_every is None:
-            every = spread_out(batches, held_out, every, ramp.iterations)
+            every = evaluation_interval(batches, held_out, every, ramp.iterations)
         test = run_curve(trainer, batches, held_out, ramp, every, stop_when_diverged, on_row)
     overlap = val_loader is train_loader or (val_loader is None and batches.epochs > 1)
     return replace(test, held_out=not overlap, seed=seed)

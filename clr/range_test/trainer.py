@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clr.groups import lr_multipliers, set_lr
+from clr.range_test.batches import batch_size
 from clr.range_test.callbacks import checked_forward, checked_metric, with_note
 from clr.range_test.metric import choose_metric, constant_loss
 from clr.range_test.randomness import preserve_rng
@@ -102,13 +103,13 @@ class Trainer:
         """Return the metric in eval mode; modes and random states are restored, so training is not affected."""
         modes = [(module, module.training) for module in self.model.modules()]
         total, count = 0.0, 0
-        with preserve_rng(batches):
+        with preserve_rng():
             self.model.eval()
             for batch in batches:
                 with self._autocast():
                     outputs, targets = self.forward(self.model, to_device(batch, self.device))
                     self._note_constant(outputs, targets)
-                    size = len(targets) if isinstance(targets, Tensor) and targets.dim() else 1
+                    size = batch_size(targets if isinstance(targets, Tensor) else batch)
                     total, count = total + self._metric(outputs, targets) * size, count + size
         for module, mode in modes:
             module.training = mode
@@ -131,7 +132,7 @@ class Trainer:
         if self.metric is None:
             self.metric, self.metric_name = choose_metric(outputs, targets), "accuracy"
             if self.metric is None:
-                self.metric, self.metric_name = lambda *pair: -float(self.loss_fn(*pair)), "-loss"
+                self.metric, self.metric_name = _minus(self.loss_fn), "-loss"
         metric = checked_metric(self.metric) if self.metric_name == "metric" else self.metric
         return metric(outputs, targets)
 
@@ -179,6 +180,11 @@ def _process_group(model: nn.Module) -> Any:
         if any(kind.__name__ in ("FullyShardedDataParallel", "FSDPModule") for kind in type(module).__mro__):
             return torch.distributed.group.WORLD
     return None
+
+
+def _minus(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], float]:
+    """Return minus the loss as a metric, which outlives the trainer and so must not hold it."""
+    return lambda outputs, targets: -float(_check_scalar(loss_fn(outputs, targets)))
 
 
 def _check_scalar(loss: Tensor) -> Tensor:

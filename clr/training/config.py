@@ -28,7 +28,7 @@ class RunConfig:
     reshuffle: a new order every epoch; otherwise one order per seed, as Caffe reads its database.
     evaluate_every: updates between evaluations.  test_pictures: how many, evenly spread; None for all.
     precision: "float32" or "bfloat16", of the forward and backward pass; weights and updates are float32 in both.
-    hold_out_every: n to hold out every n-th training image and evaluate on those; None to evaluate on the test images.
+    hold_out_every: n >= 2 to hold out every n-th training image and evaluate on those; None for the test images.
 
     A new field's default is what the code did before: a result or checkpoint stored without the field stays valid.
     """

@@ -85,3 +85,18 @@ def test_an_update_is_timed_without_a_trace(small):
     config = experiments.configs("range-test", 1, "tiny")["full-caffe-held-out", 0]
     assert speed.seconds_per_update(config, small) > 0
     assert not paths.home().exists()
+
+
+def test_notebooks_are_executed_again_where_any_record_in_the_results_is_new(monkeypatch, tmp_path, capsys):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "One.ipynb").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("CLR_HOME", str(tmp_path))
+    monkeypatch.setattr(pages, "_call", lambda *_: None)
+    output, bounds = tmp_path / "executed", tmp_path / "results" / "cifar10" / "resnet" / "bounds.json"
+    bounds.parent.mkdir(parents=True)
+    output.mkdir()
+    (output / "One.html").touch()
+    for text, said in (("1", "Executing"), ("1", "as they were"), ("2", "Executing")):
+        bounds.write_text(text, encoding="utf-8")
+        pages.execute(tmp_path, output)
+        assert said in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Runs that are watched: the same numbers as any, rows as they come, and an interruption that is gone on from."""
 
 import re
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from clr import experiments
 from clr.experiments import watch as module
 from clr.experiments.watch import watch
-from clr.training import train
+from clr.training import Stopped, checkpoint, train
 
 
 @pytest.fixture
@@ -60,3 +61,50 @@ def test_a_failure_is_not_swallowed(small, configs, tmp_path):
 
     with pytest.raises(OSError, match="no picture"):
         watch(configs, small, broken, tmp_path)
+
+
+def test_a_picture_that_fails_stops_the_runs(small, configs, tmp_path, monkeypatch):
+    stopped = []
+
+    def endless(*_, stop, **__):
+        until = time.monotonic() + 5
+        while not stop() and time.monotonic() < until:
+            time.sleep(0.01)
+        stopped.append(stop())
+        raise Stopped
+
+    def broken(frame):
+        raise OSError("no picture")
+
+    monkeypatch.setattr(module, "train", endless)
+    with pytest.raises(OSError, match="no picture"):
+        watch(configs, small, broken, tmp_path)
+    assert stopped == [True, True]
+
+
+def test_a_finished_run_keeps_its_checkpoint_until_all_are_finished(small, configs, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    whole = watch(configs, small, lambda frame: None, tmp_path)
+    starts = {}
+
+    def noting(config, data, *, progress, stop, **options):
+        def note(k):
+            starts.setdefault(config, k)
+            progress(k)
+
+        ends = config == configs["fixed"]
+        return train(config, data, progress=note, stop=lambda: not ends and not again, **options)
+
+    monkeypatch.setattr(module, "train", noting)
+    again = False
+    watch(configs, small, lambda frame: None, tmp_path)
+    assert set(starts.values()) == {0} and len(list(tmp_path.iterdir())) == 1
+    again, seen = True, []
+    starts.clear()
+    frame = watch(configs, small, seen.append, tmp_path)
+    assert starts == {configs["fixed"]: 6, configs["triangular"]: 0}
+    assert not list(tmp_path.iterdir()) and seen[-1].attrs["left"] == "done"
+    keys = ["arm", "iteration"]
+    pd.testing.assert_frame_equal(
+        frame.sort_values(keys, ignore_index=True), whole.sort_values(keys, ignore_index=True)
+    )

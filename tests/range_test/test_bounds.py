@@ -62,6 +62,16 @@ def test_the_order_of_curves_and_rows_does_not_matter():
     assert (plain.base_lr, plain.max_lr, *plain.base_ci) == pytest.approx((other.base_lr, other.max_lr, *other.base_ci))
 
 
+def test_the_order_of_rows_does_not_matter_for_the_peak_rate():
+    rates = np.logspace(-4, 0, 101)
+    losses = np.where(rates < 0.2, 1 / (1 + (100 * rates) ** 2), 9)
+    rows = pd.DataFrame({"lr": rates, "metric": -losses, "train_loss": losses, "iteration": range(1, 102)})
+    for table in (rows, rows.drop(columns="iteration")):
+        peak = suggest_bounds(table).peak_lr("linear")
+        assert 0.01 < peak < 0.05
+        assert suggest_bounds(table.sample(frac=1, random_state=0)).peak_lr("linear") == peak
+
+
 def test_asking_twice_gives_the_same_interval_and_leaves_the_random_state():
     np.random.seed(0)
     before = np.random.get_state()[1].tolist()
@@ -108,6 +118,16 @@ def test_a_curve_from_disk_says_the_same(tmp_path):
     curves.to_csv(tmp_path / "curves.csv", index=False)
     text = pd.read_csv(tmp_path / "curves.csv", dtype=str)  # older pandas reads numbers only nearly
     assert suggest_bounds(text.astype(curves.dtypes)).base_ci == suggest_bounds(curves).base_ci
+
+
+def test_a_curve_is_written_to_a_path_in_the_home_and_to_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    test = RangeTest(pd.DataFrame({"lr": [0.1], "metric": [0.5]}))
+    test.to_csv("~/curve.csv")
+    assert RangeTest.from_csv("~/curve.csv").frame.equals(test.frame) and (tmp_path / "curve.csv").exists()
+    with pytest.raises(TypeError, match="path must be a path, got None"):
+        test.to_csv(None)
 
 
 @pytest.mark.parametrize("lr", [LOG, LINEAR])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import clr
 from clr.range_test import verdict
-from clr.range_test.batches import InfiniteLoader, batch_size, draw_held_out, is_finite, spread_out
+from clr.range_test.batches import InfiniteLoader, batch_size, draw_held_out, evaluation_interval, is_finite
 from clr.range_test.curve import (
     CurveKind,
 )
@@ -49,12 +49,20 @@ def test_batches_to_evaluate_on_cost_no_more_than_the_training():
 )
 def test_a_large_batch_is_evaluated_on_more_seldom_but_twenty_times(examples, iterations, every):
     batches = InfiniteLoader([torch.zeros(4, 1)], 1)
-    assert spread_out(batches, [torch.zeros(examples, 1)], 2, iterations) == every
+    assert evaluation_interval(batches, [torch.zeros(examples, 1)], 2, iterations) == every
 
 
-def test_a_batchs_size_is_that_of_the_first_tensor_found():
+def test_a_batchs_size_is_the_length_of_its_longest_tensor():
     four = torch.zeros(4, 2)
-    for batch in (four, (four, 1), {"a": "b", "c": four}, [["x"], {"y": [four]}]):
+    graph = {"edges": torch.zeros(2, 3), "nodes": four, "target": torch.zeros(1)}
+    for batch in (
+        four,
+        (four, 1),
+        {"a": "b", "c": four},
+        [["x"], {"y": [four]}],
+        {"n": torch.ones(1), "x": four},
+        graph,
+    ):
         assert batch_size(batch) == 4
     assert [batch_size(batch) for batch in (torch.tensor(3.0), (), "abc", 7)] == [1, 1, 1, 1]
 

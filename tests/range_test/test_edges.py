@@ -51,6 +51,11 @@ def test_one_high_loss_of_the_last_three_is_no_divergence_and_two_are():
     assert has_diverged([1.0] * 10 + [9.0, 1.0, 9.0], [1.0] * 12 + [0.0], 0.0)
 
 
+def test_two_losses_are_too_few_to_have_diverged_and_three_are_not():
+    assert not has_diverged([1.0, 8.0], [0.5, 0.49], 0.5)
+    assert has_diverged([1.0, 8.0, 8.0], [0.5, 0.5, 0.49], 0.5)
+
+
 def test_the_last_loss_or_metric_alone_decides_where_it_is_not_finite():
     for bad in (np.nan, np.inf):
         assert has_diverged([1.0] * 12 + [bad], [1.0] * 13, 0.0) and has_diverged([1.0] * 13, [1.0] * 12 + [bad], 0.0)

@@ -1,5 +1,8 @@
 """Any model, optimizer, loss and batches: one update and one evaluation of them."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from toys import SHORT, plain_list, points, script, sgd, spied
 
 import clr
 from clr.range_test.metric import choose_metric
+from clr.range_test.trainer import Trainer, default_forward
 
 
 def test_a_part_in_eval_mode_is_not_trained_in_another_and_a_whole_is():
@@ -126,6 +130,37 @@ def test_without_a_metric_a_regression_is_judged_by_its_loss():
     test = clr.lr_range_test(model, sgd(model.parameters()), F.mse_loss, batches, batches, **SHORT)
     assert test.metric_name == "-loss"
     assert test.frame.metric[0] == pytest.approx(-F.mse_loss(model(x), batches[0][1]).item())
+
+
+def test_minus_the_loss_as_metric_does_not_keep_the_model():
+    model = nn.Linear(2, 1)
+    kept = weakref.ref(model)
+    trainer = Trainer(model, sgd(model.parameters()), F.mse_loss, default_forward, None, None, None)
+    batch = torch.zeros(4, 2), torch.ones(4, 1)
+    value, metric = trainer.evaluate([batch]), trainer.metric
+    with torch.no_grad():
+        assert metric(model(batch[0]), batch[1]) == value
+    del trainer, model
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_loss_that_is_no_scalar_is_told_where_it_is_the_metric_too():
+    model = nn.Linear(2, 1)
+    batches = [(torch.zeros(4, 2), torch.ones(4, 1))]
+    with pytest.raises(ValueError, match=r"loss_fn must return a scalar tensor, got shape \(4, 1\)"):
+        clr.lr_range_test(
+            model, sgd(model.parameters()), nn.MSELoss(reduction="none"), batches, batches, **SHORT
+        )  # fmt: skip
+
+
+def test_examples_are_counted_in_the_batch_where_targets_are_no_tensor():
+    model = nn.Linear(2, 2)
+    test = clr.lr_range_test(
+        model, sgd(model.parameters()), lambda loss, _: loss, plain_list(), plain_list()[:2],
+        forward=lambda model, batch: (F.cross_entropy(model(batch[0]), batch[1]), None), **SHORT,
+    )  # fmt: skip
+    assert test.examples == 32
 
 
 def test_the_loss_of_a_constant_is_noted_where_outputs_are_like_targets():

@@ -103,3 +103,9 @@ def test_a_stored_run_without_a_needed_field_or_of_other_data_is_refused():
             require_same_run(Path("r.json"), {"config": values, "data": DATA}, asked)
     with pytest.raises(ResultError, match="data.name is 'other', asked for 'toy'"):
         require_same_run(Path("r.json"), {"config": through_json(CONFIG), "data": DATA | {"name": "other"}}, asked)
+
+
+def test_a_run_that_holds_out_every_image_is_refused():
+    with pytest.raises(ValueError, match="hold_out_every must be at least 2, got 1"):
+        changed(hold_out_every=1)
+    assert changed(hold_out_every=2).hold_out_every == 2
