@@ -197,13 +197,21 @@ def test_a_group_that_joins_has_its_rate_in_its_first_update(lr):
     assert [float(rate) for rate in scheduler.get_last_lr()] == [0.25, 0.5]
 
 
+def test_a_group_that_joins_has_the_momentum_in_its_first_update():
+    optimizer = sgd(momentum=0.5)
+    scheduler = PolicyLR(optimizer, Fixed(0.25), momentum=Fixed(0.75))
+    optimizer.add_param_group({"params": [weights()], "momentum": 0.1})
+    optimizer.step()
+    assert [group["momentum"] for group in scheduler.optimizer.param_groups] == [0.75, 0.75]
+
+
 def test_a_group_that_joins_is_left_alone_while_another_sets_the_rates():
     optimizer = sgd()
-    PolicyLR(optimizer, Fixed(0.25))
+    scheduler = PolicyLR(optimizer, Fixed(0.25))
     optimizer.add_param_group({"params": [weights()], "lr": 0.7})
     optimizer.param_groups[0]["lr"] = 0.1  # as a range test does
     optimizer.step()
-    assert optimizer.param_groups[1]["lr"] == 0.7
+    assert scheduler.optimizer.param_groups[1]["lr"] == 0.7
 
 
 def test_an_optimizer_state_without_multipliers_is_warned_of_and_takes_none():
@@ -247,6 +255,13 @@ def test_a_policy_that_is_stepped_once_an_epoch_is_warned_of_once():
 )
 def test_other_ways_to_step_are_not_warned_of(policy, updates):
     stepped_once_in(updates, PolicyLR(sgd(), policy), 4)
+
+
+def test_a_rate_that_is_a_tensor_is_not_read_in_between():
+    optimizer = torch.optim.SGD([weights()], lr=0.1)
+    optimizer.add_param_group({"params": [weights()], "lr": torch.tensor(0.1)})  # only one of two
+    scheduler = PolicyLR(optimizer, POLICY)
+    stepped_once_in(50, scheduler, 4)  # no hint: to count, each update would wait for the device
 
 
 def test_a_range_tests_updates_count_for_nothing():
