@@ -105,6 +105,26 @@ def test_a_stored_run_without_a_needed_field_or_of_other_data_is_refused():
         require_same_run(Path("r.json"), {"config": through_json(CONFIG), "data": DATA | {"name": "other"}}, asked)
 
 
+    extra = {"config": through_json(CONFIG), "data": DATA | {"more": 1}}
+    with pytest.raises(ResultError, match="data.more is 1, asked for None"):
+        require_same_run(Path("r.json"), extra, asked)
+    with pytest.raises(ResultError, match="data is 'toy', asked for {'name': 'toy'"):
+        require_same_run(Path("r.json"), extra | {"data": "toy"}, asked)
+
+
+def test_the_defaults_are_those_that_stored_results_rest_on():
+    assert DEFAULTS == {
+        "seed": 0, "batch_size": 100, "pixels": "caffe", "init": "caffe", "mults": True, "optimizer": "CaffeSGD",
+        "momentum": 0.9, "weight_decay": None, "reshuffle": False, "evaluate_every": 500, "test_pictures": None,
+        "hold_out_every": None, "precision": "float32",
+    }  # fmt: skip
+
+
+def test_a_config_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CONFIG.seed = 1
+
+
 def test_a_run_that_holds_out_every_image_is_refused():
     with pytest.raises(ValueError, match="hold_out_every must be at least 2, got 1"):
         changed(hold_out_every=1)

@@ -70,6 +70,18 @@ def test_a_run_leaves_the_precision_that_the_user_set(small, owner, value):
             part.fp32_precision = precision
 
 
+@new_flags
+def test_whether_convolutions_are_in_tf32_is_read_from_theirs_alone():
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    try:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = "tf32", "ieee"
+        assert is_tf32()
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = "ieee", "tf32"
+        assert not is_tf32()
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
+
+
 def test_an_error_inside_restores_the_flags(flags):
     before = values(flags)
     with pytest.raises(RuntimeError), exact_float32():
