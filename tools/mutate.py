@@ -127,7 +127,10 @@ def _copied(folder: Path) -> Path:
 
 def _warm_up(copy: Path) -> None:
     """Import what all tests need, but nothing of this project, and be where its copy is."""
-    for name in ("hypothesis", "matplotlib.pyplot", "pandas", "scipy.stats", "scipy.interpolate", "torch"):
+    for name in (
+        "hypothesis", "IPython.display", "joblib", "matplotlib.pyplot", "pandas", "scipy.interpolate", "scipy.stats",
+        "seaborn", "torch._dynamo", "torchvision",  # torch's compiler comes with the first optimizer, in three seconds
+    ):  # fmt: skip
         __import__(name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "clr"]:
         del sys.modules[name]
