@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from clr.range_test.batches import InfiniteLoader, draw_held_out, is_one_class
+from clr.range_test.batches import InfiniteLoader, draw_held_out, is_finite, is_one_class
 
 INPUTS = torch.zeros(2, 3)
 
@@ -53,3 +53,11 @@ def test_no_more_batches_are_drawn_than_are_held_out():
 )
 def test_targets_of_one_class_are_told_from_all_others(batches, expected):
     assert is_one_class(batches) is expected
+
+
+@pytest.mark.parametrize("wrap", [lambda a, b: (a, b), lambda a, b: [b, a], lambda a, b: {"a": a, "b": [b]}])
+def test_one_number_that_is_not_finite_is_enough(wrap):
+    good, counts = torch.ones(2), torch.ones(2, dtype=torch.int64)
+    assert is_finite(wrap(good, counts)) and is_finite("abc")
+    for bad in (torch.tensor([1.0, torch.nan]), torch.tensor([-torch.inf])):
+        assert not is_finite(wrap(good, bad)) and not is_finite(wrap(bad, good))

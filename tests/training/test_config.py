@@ -104,7 +104,6 @@ def test_a_stored_run_without_a_needed_field_or_of_other_data_is_refused():
     with pytest.raises(ResultError, match="data.name is 'other', asked for 'toy'"):
         require_same_run(Path("r.json"), {"config": through_json(CONFIG), "data": DATA | {"name": "other"}}, asked)
 
-
     extra = {"config": through_json(CONFIG), "data": DATA | {"more": 1}}
     with pytest.raises(ResultError, match="data.more is 1, asked for None"):
         require_same_run(Path("r.json"), extra, asked)
