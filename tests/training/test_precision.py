@@ -1,5 +1,6 @@
 """bfloat16: the first updates are float32's within its rounding, weights stay float32, and a slow one is refused."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -118,8 +119,33 @@ def test_a_fast_bfloat16_is_taken(small, monkeypatch):
     precision.check_fast("bfloat16", "cpu")
 
 
+@pytest.mark.parametrize(("times", "slow"), [(2.0, False), (2.1, True)])
+def test_twice_as_long_is_slow(monkeypatch, times, slow):
+    monkeypatch.delenv("CLR_SLOW_BFLOAT16")
+    monkeypatch.setattr(precision, "_slowdown", lambda: times)
+    with pytest.raises(precision.SlowPrecisionError) if slow else contextlib.nullcontext():
+        precision.check_fast("bfloat16", "cpu")
+
+
 def test_the_measurement_is_a_ratio_of_times():
     assert 0.01 < precision._slowdown() < 100
+
+
+def test_the_measurement_is_of_the_first_layer_on_one_thread_without_its_first_round(monkeypatch):
+    seconds = {"float32": [100, 1, 2, 3, 4, 50], "bfloat16": [100, 3, 6, 9, 12, 150]}
+    clock, layers = [7.0], []
+
+    def scores(layer, images, kind):
+        assert images.shape == (20, 3, 32, 32) and torch.get_num_threads() == 1
+        assert (layer.weight.shape, layer.padding) == ((32, 3, 5, 5), (2, 2))
+        clock[0] += seconds[kind].pop(0)
+        layers.append(layer)
+        return layer(images)
+
+    monkeypatch.setattr(precision, "scores", scores)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    assert precision._slowdown.__wrapped__() == 9 / 3
+    assert seconds == {"float32": [], "bfloat16": []} and layers[0].weight.grad is not None
 
 
 @pytest.fixture
