@@ -20,6 +20,7 @@ from clr.range_test.curve import (
     cross_validated_spline,
     has_diverged,
     robust_std,
+    to_curve,
     wild_block_bootstrap,
 )
 from clr.range_test.record import RangeTest, as_range_tests
@@ -70,6 +71,18 @@ def test_a_metric_that_never_changed_is_no_divergence():
 def test_a_negative_level_counts_by_its_size():
     assert not has_diverged([-1.0] * 10 + [1.9] * 3, [1.0] * 12 + [0.0], 0.0)
     assert has_diverged([-1.0] * 10 + [2.1] * 3, [1.0] * 12 + [0.0], 0.0)
+
+
+def test_the_first_ten_losses_have_the_level():
+    losses = [1.0] * 5 + [2.0] * 14  # their median is 1.5, and four times that is 6
+    assert has_diverged([*losses, 7.0, 7.0, 7.0], [1.0] * 21 + [0.0], 0.0)
+    assert not has_diverged([*losses, 5.9, 5.9, 5.9], [1.0] * 21 + [0.0], 0.0)
+
+
+def test_a_test_that_fails_at_its_first_rate_has_no_bad_data():
+    rows = {"iteration": [0, 1], "lr": [np.nan, 0.1], "metric": [0.5, np.nan], "train_loss": [np.nan, np.nan]}
+    curve = to_curve(RangeTest(pd.DataFrame(rows), "exponential"))
+    assert len(curve.y) == 0 and curve.diverged and not curve.bad_data
 
 
 def test_a_level_that_is_met_but_not_passed_is_crossed_where_it_is_left():

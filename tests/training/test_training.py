@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from short_run import CONFIG, assert_same, changed
 from torch.nn import functional as F
 
@@ -13,7 +14,7 @@ from clr import training
 from clr.data import Cifar10, Split
 from clr.nets import Cifar10Quick
 from clr.policies import Fixed, Stages
-from clr.training import train
+from clr.training import cuda, train
 
 
 def test_rows_hold_the_rates_that_were_used(small):
@@ -150,3 +151,38 @@ def test_a_run_with_held_out_images_never_sees_the_test_images(small):
     assert rows == train(config, small).rows
     assert rows != train(changed(test_pictures=None), small).rows
     assert len(training.run._batches(config, small, "cpu").test_set.labels) == 100
+
+
+# What the caller is told, and asked.
+
+
+def test_the_caller_is_told_of_each_row_and_of_the_updates_made(small, tmp_path):
+    rows, made = [], []
+    told = {"watch": rows.append, "progress": made.append, "checkpoint": tmp_path / "run.checkpoint"}
+    with pytest.raises(training.Stopped):
+        train(CONFIG, small, stop=lambda: 3 in made, **told)
+    assert made == [0, 3] and [row["iteration"] for row in rows] == [3]
+    rows.clear(), made.clear()
+    run = train(CONFIG, small, **told)
+    assert made == [3, 6, 8] and rows == run.rows
+
+
+@pytest.mark.parametrize("name", ["progress", "stop", "watch"])
+def test_what_is_called_must_be_a_function(small, name):
+    with pytest.raises(TypeError, match=f"{name} must be "):
+        train(CONFIG, small, **{name: 3})
+
+
+def test_the_weights_of_a_run_have_its_last_accuracy(small, tmp_path):
+    run = train(CONFIG, small)
+    save_file(run.weights, tmp_path / "weights.safetensors")
+    found = training.evaluate(CONFIG, small, tmp_path / "weights.safetensors")
+    assert found == {name: run.rows[-1][name] for name in ("test_loss", "test_accuracy")}
+
+
+def test_a_run_is_in_exact_float32_unless_asked_otherwise(small, monkeypatch):
+    asked, on_device = [], cuda.on_device
+    monkeypatch.setattr(cuda, "on_device", lambda device, tf32=False: asked.append(tf32) or on_device(device, tf32))
+    train(changed(iterations=1), small)
+    train(changed(iterations=1), small, tf32=True)
+    assert asked == [False, True]
