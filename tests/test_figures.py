@@ -320,3 +320,10 @@ def test_cycles_shorter_than_the_evaluations_are_drawn_where_they_were_evaluated
 
 def test_a_picture_fails_where_the_curve_is_read_as_failed():
     assert range_tests.LOST == curve.LOST_FRACTION and range_tests.PER_MAX_LR == curve.MAX_LR_DIVISOR
+
+
+def test_cycles_with_drops_are_no_plain_schedule_of_the_headline(axes):
+    frame = headline()
+    drops = frame[frame["arm"] == "triangular"].assign(arm="triangular-32k-drops")
+    figures.draw_headline(axes, pd.concat([frame[frame["arm"] != "linear-32k"], drops]), 20)
+    assert title(axes[0]) == SAME

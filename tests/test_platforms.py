@@ -238,7 +238,8 @@ def test_the_processor_has_a_name_without_proc(monkeypatch):
     assert machine._processor.__wrapped__() in (platform.processor(), platform.machine())
     monkeypatch.setattr(machine.sys, "platform", "darwin")
     said = subprocess.CompletedProcess([], 0, stdout="Apple M2\n")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: said)
+    how = {"capture_output": True, "text": True}
+    monkeypatch.setattr(machine.subprocess, "run", lambda command, **given: said if given == how else None)
     assert machine._processor.__wrapped__() == "Apple M2"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from clr import results
-from clr.experiments import sentences
+from clr.experiments import pictures, sentences
 from clr.experiments.study import Study
 from clr.figures import claims
 from clr.figures.base import look
@@ -21,13 +21,13 @@ __all__ = [
 
 REGRET = Path(__file__).parents[1] / "benchmarks" / "results" / "range_test_regret" / "regret.json"
 AIM = 15  # percent: the highest regret that the benchmark aims at
-SHOWN = ("a-quick", "a-full", "d")  # of `clr.experiments.questions`; the answer has others
+SHOWN = ("a-quick", "a-full")  # of `clr.experiments.questions`; the answer has others
 
 
 def headline_picture() -> str:
     """Return the headline's picture, with an alt text that says the finding, and its caption."""
     study = Study()
-    runs = study.runs("headline", "headline-controls")
+    runs = pictures.headline_runs(study)
     if runs.empty:
         return "Nothing has been run at full length yet."
     ends = [f"{look(str(arm))[2]} {_end(of, study.cycle)}" for arm, of in runs.groupby("arm")]

@@ -41,7 +41,7 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
 
 
 def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed") -> str:
-    """Return when the cycles' ends reach the reference's final mean accuracy, and when the earliest other arm does."""
+    """Return when the cycles' ends reach the reference's final mean, and when the earliest plain schedule does."""
     target, runs = _finals(frame, reference).mean(), frame[frame["arm"] == cyclical]
     length = frame.loc[frame["arm"] == reference, "iteration"].max()
     reached = first_reached(runs, target, cycle)
@@ -52,12 +52,13 @@ def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", refe
     if len(some) < len(reached):
         return f"Same accuracy after {share}, in {len(some)} of {len(reached)} runs"
     others = {arm: first_reached(frame[frame["arm"] == arm], target, cycle) for arm in frame["arm"].unique()}
-    whole = {arm: when for arm, when in others.items() if arm not in (cyclical, reference) and when.notna().all()}
+    plain = {arm: when for arm, when in others.items() if arm != reference and not arm.startswith(cyclical)}
+    whole = {arm: when for arm, when in plain.items() if when.notna().all()}
     if not whole:
         return f"Same accuracy after {share} with cycles"
     arm = min(whole, key=lambda arm: whole[arm].mean())
-    plain = _range(100 * whole[arm] / length, "%")
-    return f"Same accuracy after {share} with cycles, after {plain} with {_with_article(arm)}"
+    others_share = _range(100 * whole[arm] / length, "%")
+    return f"Same accuracy after {share} with cycles, after {others_share} with {_with_article(arm)}"
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
