@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 
 import clr
-from clr.range_test.bounds import Bounds, suggest_bounds
+from clr.range_test.bounds import Bounds, _losses, suggest_bounds
 from clr.range_test.curve import CurveKind
 from clr.range_test.record import RangeTest
 
@@ -352,6 +352,22 @@ def test_a_picture_says_what_to_train_with_and_where_training_fails():
     fails = f"{3 * bounds.max_lr:.2g}"
     assert f"train with {peak}" in [text.get_text() for text in ax.texts]
     assert ax.get_title() == f"Train with {peak}; training fails at {fails} (one curve)"
-    loss = replace(test, frame=test.frame.assign(metric=-1 / test.frame["metric"]), metric_name="-loss")
-    assert suggest_bounds(loss).plot().get_ylabel() == "-log(loss)"
     plt.close("all")
+
+
+def test_a_loss_that_was_chosen_as_the_metric_is_read_in_logarithms_if_none_is_zero():
+    test = clr.range_test.RangeTest(frame(hill(LOG)).assign(train_loss=FALLING_LOSS), "exponential")
+    loss = replace(test, frame=test.frame.assign(metric=-1 / test.frame["metric"]), metric_name="-loss")
+    bounds = suggest_bounds(loss)
+    assert bounds.plot().get_ylabel() == "-log(loss)"
+    assert bounds.curve["mean"].to_numpy() == pytest.approx(np.log(test.frame["metric"]))
+    loss.frame.loc[0, "metric"] = 0.0
+    assert suggest_bounds(loss).plot().get_ylabel() == "-loss"
+    plt.close("all")
+
+
+def test_losses_that_were_kept_have_their_rates_from_two_evaluations():
+    rows = {"iteration": [2, 100], "lr": [1e-5, 1e-2], "metric": [0.1, 0.9], "train_loss": [3.0, 1.0]}
+    test = clr.range_test.RangeTest(pd.DataFrame(rows), "exponential", losses=tuple(np.linspace(3, 1, 100)))
+    rates, losses = _losses(test)
+    assert len(rates) == len(losses) == 100 and rates[[1, 99]] == pytest.approx([1e-5, 1e-2])

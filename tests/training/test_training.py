@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from clr import training
 from clr.data import Cifar10, Split
-from clr.nets import Cifar10Quick
+from clr.nets import Cifar10FullSigmoidBN, Cifar10Quick
 from clr.policies import Fixed, Stages
 from clr.training import cuda, train
 
@@ -142,6 +142,18 @@ def test_evaluation_does_not_depend_on_its_batch_size(small):
     assert len({result["test_accuracy"] for result in seen}) == 1
     assert [result["test_loss"] for result in seen] == pytest.approx([seen[0]["test_loss"]] * 3, rel=1e-6)
     assert net.training
+
+
+def test_evaluation_takes_the_running_statistics_and_leaves_them(small):
+    net = Cifar10FullSigmoidBN("torch", torch.Generator().manual_seed(0))
+    net(small.train.images[:50].float() - 128)
+    batches = training.update.Batches(small, "cpu", 20, 0, "caffe", True, 50)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = batches.evaluate(net)
+    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    images = small.test.images[torch.arange(50) * len(small.test) // 50].float() - small.mean_image
+    labels = small.test.labels[torch.arange(50) * len(small.test) // 50]
+    assert found["test_loss"] == pytest.approx(F.cross_entropy(net.eval()(images), labels).item(), rel=1e-5)
 
 
 def test_a_run_with_held_out_images_never_sees_the_test_images(small):
