@@ -140,6 +140,47 @@ def test_half_a_range_is_completed(given):
     )
 
 
+def test_an_end_below_all_that_the_scouts_find_is_reached_from_further_below():
+    lr = find(end_lr=1e-7, seeds=1, iterations=40).curve["lr"]
+    assert lr.min() == pytest.approx(1e-7 / 10**2.75, rel=0.5) and lr.max() <= 1e-7
+
+
+def test_a_curve_ends_where_training_has_failed_and_the_next_begins(monkeypatch):
+    finished = []
+
+    class Noted(live.Progress):
+        def finish_curve(self, tests):
+            super().finish_curve(tests)
+            finished.append((len(tests), len(self.curves), len(self.rows)))
+
+    monkeypatch.setattr(sys.modules["clr.range_test.find"], "Progress", Noted)
+    found = find(seeds=2, start_lr=0.1, end_lr=1e6, iterations=100)
+    assert all(test.frame["iteration"].max() < 100 for test in found.tests)
+    assert finished == [(1, 1, 0), (2, 2, 0)]
+
+
+def test_the_callers_random_numbers_decide_nothing_and_the_loaders_own_are_put_back():
+    x, y = task()
+    own = torch.Generator().manual_seed(5)
+    loader = DataLoader(TensorDataset(x[:500], y[:500]), 25, shuffle=True, generator=own)
+    before, found = own.get_state(), []
+    for seed in (0, 1):
+        model, optimizer = net()
+        torch.manual_seed(seed)
+        found.append(
+            clr.find_bounds(model, optimizer, F.cross_entropy, loader, seeds=1, iterations=20, start_lr=1e-3, end_lr=1)
+        )
+        assert torch.equal(own.get_state(), before)
+    assert str(found[0]) == str(found[1]) and found[0].tests[0].losses == found[1].tests[0].losses
+
+
+@pytest.mark.parametrize(("iterations", "held_out"), [(15, True), (30, False)])
+def test_without_val_loader_batches_are_held_out_until_the_second_epoch(iterations, held_out):
+    train, _ = loaders()  # of twenty batches
+    found = clr.find_bounds(*net(), F.cross_entropy, train, seeds=1, iterations=iterations, start_lr=1e-3, end_lr=1)
+    assert found.tests[0].held_out is held_out
+
+
 def test_scouts_that_learn_nothing_clear_leave_the_whole_range():
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(3))
     y = x[:, :1] * x[:, 1:2] + torch.randn(400, 1, generator=torch.Generator().manual_seed(4))
@@ -208,6 +249,7 @@ def test_an_interruption_keeps_the_curves_that_are_finished(finished):
             metric=lambda outputs, targets: 0.5,
         )  # fmt: skip
     kept = caught.value.bounds
+    assert str(caught.value).endswith("the exception's .bounds has theirs" if finished else "there are no bounds yet")
     assert flat(model.state_dict()) == before and (kept.n_curves if kept else 0) == finished
 
 
@@ -250,6 +292,7 @@ def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
         ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),
         ({"start_lr": 0}, ValueError, "end_lr must be greater than start_lr > 0, got 0 to"),
         ({"start_lr": 1, "end_lr": 0.1}, ValueError, "end_lr must be greater than start_lr > 0, got 1 to 0.1"),
+        ({"start_lr": 0.1, "end_lr": 0.1}, ValueError, "end_lr must be greater than start_lr > 0, got 0.1 to 0.1"),
         ({"end_lr": -1.0}, ValueError, "end_lr must be a finite number >= 0, got -1.0"),
     ],
 )
