@@ -6,6 +6,8 @@ interval. Below full scale there is no finding: accuracies of shortened runs say
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import groupby
+from typing import Any
 
 import pandas as pd
 
@@ -247,12 +249,16 @@ def conclusions(study: Study) -> str:
 
 
 def answers(keys: Sequence[str], study: Study) -> str:
-    """Return one bullet per question of `keys` that has its runs: the answer, and the difference it is read from."""
+    """Return one bullet per question of `keys` that has its runs: each answer, and the difference it is read from."""
     found = findings.findings(study.root)
     rows = found[found["key"].isin(keys) & (found["dataset"] == study.name)]
     rows = rows.sort_values("key", key=lambda key: key.map(list(keys).index))
     return "\n".join(
-        f"- {row.question.rstrip('?')}? **{row.answer}.** {_capital(row.what)[:-1]}: {findings.format_effect(row)}"
-        f"{f'; {row.note}' if row.note else ''}."
-        for row in rows.itertuples()
+        f"- {question.rstrip('?')}? {' '.join(_answer(row) for row in of)}"
+        for question, of in groupby(rows.itertuples(), lambda row: str(row.question))
     )
+
+
+def _answer(row: Any) -> str:
+    note = f"; {row.note}" if row.note else ""
+    return f"**{row.answer}.** {_capital(row.what)[:-1]}: {findings.format_effect(row)}{note}."
