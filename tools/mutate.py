@@ -4,9 +4,10 @@ python -m tools.mutate              a sample of 40 mutants per module, always th
 python -m tools.mutate --all        all of them
 python -m tools.mutate bounds find  of these modules
 
-One process imports torch and pytest, then a fork of it tests each mutant, in a copy of the checkout. The tests that run
-the mutated line come first, the quickest of them at the head, then all others of the module. Outcomes are kept in
-runs/mutants.json, so an interrupted call goes on; survivors are tried again when a test has changed.
+One process imports torch and pytest, then a fork of it tests each mutant, in a copy of the checkout, with the tests
+that run the mutated line, the quickest first. A line that is run at import has all tests of the module. Outcomes are
+kept in runs/mutants.json, so an interrupted call goes on; survivors are tried again when a test has changed. A mutant
+that only another process would notice counts as a survivor.
 mutmut mutates functions only and cosmic-ray starts a process per mutant, most of whose time is torch's import.
 """
 
@@ -83,15 +84,16 @@ class Watch:
         self.report.write_text(json.dumps(by_line), encoding="utf-8")
 
 
-class Order:
-    """A pytest plugin that runs some tests before all others."""
+class Only:
+    """A pytest plugin that runs some tests in their order, and no others; all of them where none is named."""
 
     def __init__(self, first: list[str]):
         self.place = {test: i for i, test in enumerate(first)}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put the tests in order."""
-        items.sort(key=lambda item: self.place.get(item.nodeid, len(self.place)))
+        """Leave out the other tests."""
+        if chosen := [item for item in items if item.nodeid in self.place]:
+            items[:] = sorted(chosen, key=lambda item: self.place[item.nodeid])
 
 
 def main() -> None:
@@ -180,7 +182,8 @@ def _outcome(name: str, mutant: Mutant, source: str, tests: list[str], copy: Pat
     if not baseline:
         baseline.append(_baseline(name, tests, copy))
     first = baseline[0].tests_of(_first_line(source, mutant.line))
-    survives = _passes(copy / name, mutant.text, source, [name, *tests], baseline[0].limit, first)
+    files = list(dict.fromkeys(test.partition("::")[0] for test in first)) or [name, *tests]
+    survives = _passes(copy / name, mutant.text, source, files, baseline[0].limit, first)
     outcome = "survived" if survives else "killed"
     outcomes[key] = {"module": name, "change": change, "outcome": outcome, "tests": checked}
     OUTCOMES.parent.mkdir(exist_ok=True)
@@ -211,13 +214,13 @@ def _passes(module: Path, mutated: str, source: str, tests: list[str], limit: fl
     for compiled in (module.parent / "__pycache__").glob(f"{module.stem}.*"):
         compiled.unlink()  # one as long, of the same second, would be taken for it
     try:
-        return _forked(tests, limit, Order(first)) == 0
+        return _forked(tests, limit, Only(first)) == 0
     finally:
         module.write_text(source, encoding="utf-8")
 
 
-def _forked(tests: list[str], limit: float, plugin: Watch | Order, write_bytecode: bool = False) -> int:
-    """Run tests in a fork of this process, within a limit of processor seconds, and of twenty times that on the clock.
+def _forked(tests: list[str], limit: float, plugin: Watch | Only, write_bytecode: bool = False) -> int:
+    """Run tests in a fork of this process, within a limit of processor seconds, and of five times that on the clock.
 
     Returns 0 if all pass.
     """
@@ -230,7 +233,7 @@ def _forked(tests: list[str], limit: float, plugin: Watch | Order, write_bytecod
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
         os._exit(_pytest(tests, plugin))
-    until = time.monotonic() + 20 * limit
+    until = time.monotonic() + 5 * limit
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > until:
             os.killpg(child, 9)
@@ -240,7 +243,7 @@ def _forked(tests: list[str], limit: float, plugin: Watch | Order, write_bytecod
     return ended[1]
 
 
-def _pytest(tests: list[str], plugin: Watch | Order) -> int:
+def _pytest(tests: list[str], plugin: Watch | Only) -> int:
     try:
         return int(pytest.main([*OPTIONS, *tests], plugins=[plugin]))
     except BaseException:
