@@ -56,3 +56,30 @@ def test_a_picture_has_a_place_of_its_own_and_each_curve_in_it(monkeypatch):
     assert calls == [True, "update"]
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.1, 0.5]], [[0.2, 0.6]]]
     assert ax.get_title() == "curve 2: running" and ax.get_xscale() == "log"
+
+
+class Found:
+    """Bounds that note where they are drawn."""
+
+    def __init__(self):
+        self.axes = []
+
+    def plot(self, ax):
+        self.axes.append(ax)
+
+
+@pytest.mark.parametrize(("jupyter", "pictures"), [(True, 1), (False, 0)])
+def test_the_last_picture_is_that_of_the_bounds_and_a_terminal_shows_none(monkeypatch, jupyter, pictures):
+    shown, found = [], Found()
+    monkeypatch.setattr(live, "_in_jupyter", lambda: jupyter)
+    with Progress(10, 1) as progress:
+        monkeypatch.setattr(progress, "_show", shown.append)
+        progress.drawn = 0.0
+        monkeypatch.setattr(live, "SECONDS", 1e9)  # none, too soon after the last
+        progress.row(0, (4, 0.1, 0.5, 1.0))
+        assert not shown
+        monkeypatch.setattr(live, "SECONDS", 0.0)
+        progress.row(0, (8, 0.2, 0.5, 1.0))
+        assert len(shown) == pictures
+        progress.finish(found)
+    assert len(shown) == 2 * pictures and [ax.figure for ax in found.axes] == shown[1:]
