@@ -3,6 +3,7 @@
 import os
 
 import joblib
+import matplotlib
 import pytest
 import torch
 
@@ -28,6 +29,13 @@ def same_randomness():
 def own_home(tmp_path, monkeypatch):
     """Every test has an empty home, so that none reads or writes the user's data, results or images."""
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    """No test sees the style of pictures that another has set."""
+    with matplotlib.rc_context():
+        yield
 
 
 is_available, visible = torch.cuda.is_available, os.environ.get("CUDA_VISIBLE_DEVICES")
