@@ -279,6 +279,7 @@ def test_summary_has_scipys_interval_from_three_runs_on():
 
 def test_a_result_is_parsed_once_however_often_it_is_read_and_a_changed_one_anew(save, monkeypatch):
     save("headline", "fixed", 0, {70_000: 0.75})
+    results._parsed_once.cache_clear()
     parsed, parse = [], pd.read_csv
     monkeypatch.setattr(pd, "read_csv", lambda *args, **kwargs: parsed.append(1) or parse(*args, **kwargs))
     first = results.read()
