@@ -106,7 +106,8 @@ def without_cycles(study: Study) -> str:
     for arm in ("linear-32k", "fixed-32k"):
         plain = _at(study, "headline-controls", arm)
         if len(plain):
-            words.append(gap(WORDS[arm], "the cycles", _difference(plain, cycles)))
+            verb = "end" if WORDS[arm].startswith("steps") else "ends"
+            words.append(gap(WORDS[arm], "the cycles", _difference(plain, cycles), verb))
     return f"After {end:,} updates: {'; '.join(words)}." if words else "No plain schedule has finished yet."
 
 

@@ -185,7 +185,7 @@ def draw_controls(
         text = f"{words}, {100 * rows['accuracy'].iloc[-1]:.1f}% (n = {rows['n'].iloc[-1]})"
         labels.append((last * 1.1, rows["accuracy"].iloc[-1], text, colour))
     top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
-    _room_for_labels(top, 5000, last, 2.02 * last)
+    _room_for_labels(top, 5000, last, 2.15 * last)
     _mark_fork(top, fork)
     percent_axis(top.yaxis)
     label_ends(top, labels)
