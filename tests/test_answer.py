@@ -63,14 +63,14 @@ def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
     assert (
-        "reaches the accuracy of Caffe's long schedule (70,000 updates from a low rate, 0.001, not tuned for this net) "
-        "after 32,000 updates (3 of 3 seeds), read every 4,000, at cycle ends." in text
+        "first reach the accuracy of Caffe's long schedule (70,000 updates from a low, untuned rate, 0.001) "
+        "after 32,000 updates (3 of 3 seeds), read at cycle ends." in text
     )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
-        "- **If training stops early: little difference** (exploratory, chosen after three seeds). At their ends the "
+        "- **If training stops early: little difference** (exploratory). At their ends "
         "cycles are within a point of the unfinished line: +0.0 points (95% CI +0.0 to +0.0, n = 3; 90%: +0.0 to +0.0) "
-        "from 12,000 to 24,000 updates on the quick net." in text
+        "at 12,000 to 24,000 updates, quick net." in text
     )
     assert text.endswith("\n- Data: CIFAR-10.")
     assert "mean rate" not in text
@@ -81,3 +81,18 @@ def test_sentences_say_when_and_on_what(save):
         == set(module.STOPPED_EARLY)
         == {"above", "below", "equal", "open"}
     )
+
+
+def test_the_lesson_is_given_where_all_verdicts_agree(save):
+    save_headline(save, 0.76, 0.78)
+    assert "In short" not in answer()
+    for seed in range(3):
+        save("headline", "triangular", seed, dict.fromkeys(ENDS, 0.7) | {32_000: 0.76 + seed / 1e4})
+    assert answer().startswith("- **In short.** Know when training ends? ")
+    for seed in range(3):
+        save("controls", "triangular-25k-drops", seed, dict.fromkeys(range(4000, 16_001, 4000), 0.7) | {25_000: 0.7})
+        save("controls", "linear-25k", seed, dict.fromkeys(range(4000, 16_001, 4000), 0.6) | {25_000: 0.7})
+    assert "In short" in answer()
+    for seed in range(3):
+        save("controls", "linear-25k", seed, dict.fromkeys(range(4000, 16_001, 4000), 0.8) | {25_000: 0.7})
+    assert "In short" not in answer()

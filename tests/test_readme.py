@@ -102,9 +102,9 @@ def test_regret_is_said_with_what_is_missed():
     best = min(mean(row["mean"] for row in rows if row["finder"] == peer) for peer in peers)
     worst = max(ours, key=lambda row: row["worst"])
     said = sentences.regret()
-    assert f"loses {mean(row['mean'] for row in ours):.1f}% of what the best rate gains" in said
-    assert re.search(rf"With 100, .* and the best other, fastai's valley, {best:.1f}%\. With 500, ", said)
-    assert f"and {worst['worst']:.0f}% at worst (*{worst['worst task']}*; " in said
+    assert f"training at the proposed rate loses {mean(row['mean'] for row in ours):.1f}% of what the best" in said
+    assert re.search(rf"After 100, .* and fastai's valley, the best other finder, {best:.1f}%; after 500, clr ", said)
+    assert f"At worst clr loses {worst['worst']:.0f}% (*{worst['worst task']}*)" in said
     assert f"our aim, 15%, is {'missed' if worst['worst'] > 15 else 'met'}." in said
     assert f"{worst['worst']:.0f}%" in sentences.regret_picture()
 

@@ -26,6 +26,10 @@ STEPS_FINISH = {
     "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
 }
+LESSON = {  # by the line's difference from the cycles at the end, and by the cycles' from the line midway
+    ("above", "above"): "Know when training ends? Bring the rate down to zero by then. If not, cycle, and stop at a "
+    "cycle's end.",
+}  # fmt: skip
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 CYCLE_ENDS = {
     "above": "lead the unfinished line",
@@ -34,8 +38,8 @@ CYCLE_ENDS = {
     "open": "show no clear difference from the unfinished line",
 }
 ENDS = {  # of `clr.experiments.questions`: where its cycle ends lie, in words
-    "c-quick-line": "from 12,000 to 24,000 updates on the quick net",
-    "c-full-line": "from 4,000 to 16,000 on the full net",
+    "c-quick-line": "at 12,000 to 24,000 updates, quick net",
+    "c-full-line": "at 4,000 to 16,000, full net",
 }
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
@@ -54,6 +58,7 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
     n = min(found.loc["headline", "n"], found.loc["headline-line", "n"])
     parts = [
         f"Preliminary (n = {n})." if n < results.MIN_RUNS else "",
+        _lesson(found),
         _fewer_updates(dataset, target),
         _by_cycling(dataset, target, found),
         _stopped_early(found),
@@ -61,12 +66,19 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
     return "\n".join(f"- {part}" for part in [*parts, f"Data: {DATA[dataset]}."] if part)
 
 
+def _lesson(found: pd.DataFrame) -> str:
+    """Return what to do, in one line, where the verdicts on all nets agree; else ""."""
+    midway = set(found.loc[found.index.isin(ENDS), "verdict"])
+    lesson = LESSON.get((found.loc["headline-line", "verdict"], *midway))
+    return f"**In short.** {lesson}" if lesson else ""
+
+
 def _fewer_updates(dataset: str, target: float) -> str:
     share, when = _reached(_runs(dataset, "headline", "triangular"), target)
     return (
-        f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycling between {POLICY.base_lr} and {POLICY.max_lr} "
-        f"reaches the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low rate, "
-        f"{ARMS['fixed'].policy(0)}, not tuned for this net) {when}, read every {POLICY.cycle_length:,}, at cycle ends."
+        f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycles between {POLICY.base_lr} and {POLICY.max_lr} "
+        f"first reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
+        f"rate, {ARMS['fixed'].policy(0)}) {when}, read at cycle ends."
     )
 
 
@@ -74,8 +86,8 @@ def _by_cycling(dataset: str, target: float, found: pd.DataFrame) -> str:
     line = found.loc["headline-line"]
     _, when = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
     text = (
-        f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** A straight line from {POLICY.max_lr} to "
-        f"zero over 32,000 updates passes it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
+        f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** A line from {POLICY.max_lr} to zero "
+        f"over 32,000 reaches it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
     )
     if "headline-high" not in found.index:
         return text
@@ -91,11 +103,11 @@ def _stopped_early(found: pd.DataFrame) -> str:
     verdicts = ends["verdict"].unique()
     head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends"
     words = [
-        f"At their ends the cycles {CYCLE_ENDS[verdict]}: "
+        f"At their ends cycles {CYCLE_ENDS[verdict]}: "
         f"{', '.join(f'{_effect(row)} {ENDS[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
         for verdict in verdicts
     ]
-    return f"**If training stops early: {head}** (exploratory, chosen after three seeds). {' '.join(words)}"
+    return f"**If training stops early: {head}** (exploratory). {' '.join(words)}"
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:

@@ -93,11 +93,11 @@ _HEADLINE = (
     ),
 )  # fmt: skip
 
-_A = "At an equal budget, do cycles with drops equal a line to zero?"
+_A = "With drops of the rate at the end, do cycles equal a line to zero?"
 _A_ANSWERS = {"equal": "Yes, within one point", "above": "No, cycles finish higher", "below": "No, the line is higher"}
 _B = "Is a high fixed rate with drops better than a low one?"
-_C = "If training may stop at any time, do cycles give a better net?"
-_C_EARLIER = "If training may stop at any time, do cycles reach an accuracy earlier?"
+_C = "If training stops early, at a cycle's end, do cycles give a better net?"
+_C_EARLIER = "If training stops early, at a cycle's end, do cycles reach an accuracy earlier?"
 _C_ANSWERS = {"above": "Yes, at cycle ends", "equal": _EQUAL, "below": "No, worse at cycle ends"}
 _C_EARLIER_ANSWERS = {"above": "Yes, earlier", "below": "No, later"}
 _D = "Does triangular2 match the long schedule on the paper's net?"
