@@ -30,10 +30,10 @@ from .policies import Sinusoidal as Sinusoidal
 from .policies import Stages as Stages
 from .policies import Triangular as Triangular
 from .policies import Triangular2 as Triangular2
-from .policies import cyclic_learning_rate as cyclic_learning_rate
 from .policies import step_size as step_size
 from .range_test import Bounds as Bounds
 from .range_test import find_bounds as find_bounds
 from .range_test import lr_range_test as lr_range_test
 from .range_test import suggest_bounds as suggest_bounds
 from .schedulers import PolicyLR as PolicyLR
+from .tensorflow_call import cyclic_learning_rate as cyclic_learning_rate

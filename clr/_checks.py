@@ -6,14 +6,15 @@ import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "int_from_two", "momentum",
-    "nonnegative", "nonnegative_int", "number", "path", "positive_int", "seed", "shorten", "warn",
+    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "int_at_least_two",
+    "momentum", "nonnegative", "nonnegative_int", "number", "pairs", "path", "positive_int", "seed", "shorten",
+    "stages", "warn",
 ]  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def nonnegative_int(name: str, value: Any) -> int:
     return int(value)
 
 
-def int_from_two(name: str, value: Any) -> int:
+def int_at_least_two(name: str, value: Any) -> int:
     """Return an integer >= 2; 20.0 counts as 20, 2.5 does not."""
     if (whole := positive_int(name, value)) < 2:
         raise ValueError(f"{name} must be at least 2, got {brief(value)}")
@@ -142,6 +143,33 @@ def function(name: str, value: Any) -> Any:
     return value
 
 
+def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
+    """Return the items of a mapping, or of a sequence of pairs."""
+    try:
+        found = list(value.items()) if isinstance(value, Mapping) else [(k, v) for k, v in value]
+    except (TypeError, ValueError):  # not a sequence of pairs
+        found = []
+    if not found:
+        raise TypeError(f"{name} must be a mapping of first iterations to policies, got {brief(value)}")
+    return found
+
+
+def stages(name: str, value: Any, kind: type) -> tuple[tuple[int, Any], ...]:
+    """Return pairs of a start and a policy, of class `kind`, in order of start; the first starts at 0."""
+    found = pairs(name, value)
+    for start, policy in found:
+        if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
+            raise ValueError(f"{name} must start at integers >= 0, got {brief(start)}")
+        if not isinstance(policy, kind):
+            raise TypeError(f"{name} must hold policies, got {brief(policy)} at {start}")
+    by_start = {operator.index(start): policy for start, policy in sorted(found, key=lambda pair: pair[0])}
+    if 0 not in by_start:
+        raise ValueError(f"{name} must have a policy for iteration 0, got one from {min(by_start)} on")
+    if len(by_start) < len(found):
+        raise ValueError(f"{name} must have one policy per start, got {shorten(str([start for start, _ in found]))}")
+    return tuple(by_start.items())
+
+
 def path(name: str, value: Any) -> Path:
     """Return the path of a file or folder, with `~` and environment variables replaced."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
@@ -163,7 +191,7 @@ Rule = Callable[[str, Any], Any]
 RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywhere
     **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr", "weight_decay"), nonnegative),
     **dict.fromkeys(("step_size", "iterations", "batch_size", "evaluate_every", "test_pictures"), positive_int),
-    "hold_out_every": int_from_two,
+    "hold_out_every": int_at_least_two,
     **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
     "warmup": nonnegative_int,
     "gamma": decay_factor,

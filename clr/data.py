@@ -98,7 +98,7 @@ class Cifar10:
 
         The same images are held out for every seed. The means are those of the other training images.
         """
-        held_out = torch.arange(len(self.train)) % _checks.int_from_two("every", every) == 0
+        held_out = torch.arange(len(self.train)) % _checks.int_at_least_two("every", every) == 0
         train, test = (Split(self.train.images[part], self.train.labels[part]) for part in (~held_out, held_out))
         return replace(self, train=train, test=test)
 

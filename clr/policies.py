@@ -4,7 +4,6 @@ A policy is a frozen dataclass. Call it with the iteration: the number of update
 `policy(k)`, k = 0, 1, ... The rate depends on nothing else. You can print, compare, plot and save a policy without an
 optimizer. An int gives a float, an integer array or tensor gives a float64 one of its shape (float32 on devices
 without float64). The formulas are plain arithmetic on any of these, so this file imports neither numpy nor torch.
-Policies without cycles are in `clr.plain_policies`, and here under the same names.
 
     lr  |  max_lr      /\\        /\\
         |            /    \\    /    \\        step_size: iterations in half a cycle
@@ -13,20 +12,36 @@ Policies without cycles are in `clr.plain_policies`, and here under the same nam
 """
 
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from typing import Any
 
 from clr import _checks
-from clr._arithmetic import as_float, lerp, sin
+from clr._arithmetic import as_float, as_int64, lerp, minimum, sin
 from clr._checks import brief, shorten
-from clr.plain_policies import Cosine, Decay, Exp, Fixed, OneCycle, Policy, Ramp
 
 __all__ = [
     "POLICIES", "Cosine", "Cyclic", "Decay", "Exp", "ExpRange", "Fixed", "OneCycle", "Parabolic", "Policy", "Ramp",
-    "Sinusoidal", "Stages", "Triangular", "Triangular2", "cyclic_learning_rate", "from_dict", "step_size", "to_dict",
+    "Sinusoidal", "Stages", "Triangular", "Triangular2", "from_dict", "step_size", "to_dict",
 ]  # fmt: skip
+
+
+class Policy:
+    """A learning rate that depends on the iteration alone; a subclass is a frozen dataclass with a `_rate(k)`."""
+
+    def __post_init__(self) -> None:
+        _checks.fields(self)  # each field by the rule of its name
+        low, high = getattr(self, "base_lr", None), getattr(self, "max_lr", None)
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"max_lr must be at least base_lr ({low}), got {high}")
+
+    def __call__(self, iteration: Any) -> Any:
+        """Return the learning rate of update `iteration` (0-based): an integer, or an array or tensor of them."""
+        return self._rate(as_int64(iteration))
+
+    def _rate(self, k: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define _rate(k)")
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,6 @@ class Cyclic(Policy):
     def _height(self, k: Any) -> Any:
         """Return the height in the cycle, 0 at its ends and 1 in its middle; integers up to the last division."""
         return as_float(self.step_size - abs(k % self.cycle_length - self.step_size)) / self.step_size
-
-    def _cycle(self, k: Any) -> Any:
-        return k // self.cycle_length
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Triangular2(Cyclic):
     """
 
     def _rate(self, k: Any) -> Any:
-        return lerp(self.base_lr, self.max_lr, self._height(k) * 0.5 ** as_float(self._cycle(k)))
+        return lerp(self.base_lr, self.max_lr, self._height(k) * 0.5 ** as_float(k // self.cycle_length))
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,138 @@ class Sinusoidal(Cyclic):
         return lerp(self.base_lr, self.max_lr, sin(self._height(k) * (math.pi / 2)) ** 2)
 
 
+# Without cycles: what cyclical policies are compared with
+
+
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """A constant rate: lr. (Caffe's "fixed".)
+
+    >>> Fixed(0.001)(70_000)
+    0.001
+    """
+
+    lr: float
+
+    def _rate(self, k: Any) -> Any:
+        return self.lr + 0 * as_float(k)
+
+
+@dataclass(frozen=True)
+class Exp(Policy):
+    """Exponential decay: base_lr * gamma^iteration. (Caffe's "exp"; section 4.1.2 has gamma = 0.99994.)
+
+    >>> round(Exp(0.001, 0.99994)(25_000), 8)
+    0.00022312
+    """
+
+    base_lr: float
+    gamma: float
+
+    def _rate(self, k: Any) -> Any:
+        return self.base_lr * self.gamma ** as_float(k)
+
+
+@dataclass(frozen=True)
+class Decay(Policy):
+    """From max_lr linearly down to base_lr in step_size iterations, then base_lr. (Section 4.1.1's control.)
+
+    >>> policy = Decay(0.001, 0.007, 4000)
+    >>> policy(0), policy(2000), policy(9000)
+    (0.007, 0.004, 0.001)
+    """
+
+    base_lr: float
+    max_lr: float
+    step_size: int
+
+    def _rate(self, k: Any) -> Any:
+        return lerp(self.base_lr, self.max_lr, as_float(self.step_size - minimum(k, self.step_size)) / self.step_size)
+
+
+@dataclass(frozen=True)
+class Ramp(Policy):
+    """From start_lr to end_lr in `iterations` iterations, then end_lr: the LR range test. (Section 3.3.)
+
+    spacing="linear" is the paper's; "exponential" multiplies by the same factor each time and needs start_lr > 0.
+
+    >>> Ramp(0.0, 0.02, 4000)(1000)
+    0.005
+    >>> round(Ramp(1e-4, 1.0, 100, spacing="exponential")(50), 12)
+    0.01
+    """
+
+    start_lr: float
+    end_lr: float
+    iterations: int
+    spacing: str = "linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spacing == "exponential" and not (self.start_lr > 0 and self.end_lr > 0):
+            name = "end_lr" if self.start_lr > 0 else "start_lr"
+            raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
+
+    def _rate(self, k: Any) -> Any:
+        k = minimum(k, self.iterations)
+        done, left = as_float(k) / self.iterations, as_float(self.iterations - k) / self.iterations
+        if self.spacing == "linear":
+            return self.start_lr * left + self.end_lr * done
+        return self.start_lr**left * self.end_lr**done
+
+
+@dataclass(frozen=True)
+class OneCycle(Policy):
+    """One cycle and a descent: up to max_lr in 45 % of `iterations`, back in 45 %, then down to base_lr / 100.
+
+    Source: Smith and Topin, arXiv:1708.07120. To lower the momentum from 0.95 to 0.85 while the rate rises, as they do:
+    `PolicyLR(optimizer, OneCycle(0.1, 1.0, n), momentum=lambda k: 0.95 - 0.1 * OneCycle(0, 1, n)(k))`.
+
+    >>> policy = OneCycle(0.1, 1.0, 100)
+    >>> policy(0), policy(45), policy(90), policy(100)
+    (0.1, 1.0, 0.1, 0.001)
+    """
+
+    base_lr: float
+    max_lr: float
+    iterations: int
+
+    def _rate(self, k: Any) -> Any:
+        half = max(1, 9 * self.iterations // 20)
+        tail = max(1, self.iterations - 2 * half)
+        height = as_float(half - abs(minimum(k, 2 * half) - half)) / half  # 0 in the descent
+        left = as_float(minimum(2 * half + tail - minimum(k, 2 * half + tail), tail)) / tail  # 1 in the triangle
+        return lerp(lerp(self.base_lr / 100, self.base_lr, left), self.max_lr, height)
+
+
+@dataclass(frozen=True)
+class Cosine(Policy):
+    """A linear warmup, then half a cosine down to 0 at `iterations`, and 0 from there on.
+
+    Up to update `warmup` the rate is max_lr (k + 1) / (warmup + 1), so no update is lost at rate 0. From there it is
+    max_lr (1 + cos(pi (k - warmup) / (iterations - warmup))) / 2. (Loshchilov and Hutter, arXiv:1608.03983.)
+
+    >>> policy = Cosine(1.0, 100, warmup=4)
+    >>> policy(0), policy(4), round(policy(52), 12), policy(100)
+    (0.2, 1.0, 0.5, 0.0)
+    """
+
+    max_lr: float
+    iterations: int
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup >= self.iterations:
+            raise ValueError(f"warmup must be less than iterations ({self.iterations}), got {self.warmup}")
+
+    def _rate(self, k: Any) -> Any:
+        fall = self.iterations - self.warmup
+        risen = as_float(minimum(k, self.warmup) + 1) / (self.warmup + 1)
+        left = as_float(minimum(self.iterations - minimum(k, self.iterations), fall)) / fall
+        return self.max_lr * risen * sin(left * (math.pi / 2)) ** 2  # the half cosine, exact at both ends
+
+
 @dataclass(frozen=True)
 class Stages(Policy):
     """One policy after another: {start: policy, ...}. Each begins at its own iteration 0 when its stage starts.
@@ -138,40 +282,15 @@ class Stages(Policy):
     stages: Any  # a mapping, or (start, policy) pairs; kept as such pairs in order of start
 
     def __post_init__(self) -> None:
-        _checks.fields(self, stages=_stages)
+        _checks.fields(self, stages=partial(_checks.stages, kind=Policy))
 
     def _rate(self, k: Any) -> Any:
-        rate = self.stages[0][1]._rate(k)
-        for start, policy in self.stages[1:]:
-            if isinstance(k, int):
-                rate = policy._rate(k - start) if k >= start else rate
-            else:
-                since = abs(k - start)  # where k < start the stage is multiplied away
-                rate = rate * (k < start) + policy._rate(since) * (k >= start)
-        return rate
-
-
-def _stages(name: str, value: Any) -> tuple[tuple[int, Policy], ...]:
-    try:
-        pairs = list(value.items()) if isinstance(value, Mapping) else [(k, v) for k, v in value]
-    except (TypeError, ValueError):  # not a sequence of pairs
-        pairs = []
-    if not pairs:
-        raise TypeError(f"{name} must be a mapping of first iterations to policies, got {brief(value)}")
-    for start, policy in pairs:
-        if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
-            raise ValueError(f"{name} must start at integers >= 0, got {brief(start)}")
-        if not isinstance(policy, Policy):
-            raise TypeError(f"{name} must hold policies, got {brief(policy)} at {start}")
-    by_start = {operator.index(start): policy for start, policy in sorted(pairs, key=lambda pair: pair[0])}
-    if 0 not in by_start:
-        raise ValueError(f"{name} must have a policy for iteration 0, got one from {min(by_start)} on")
-    if len(by_start) < len(pairs):
-        raise ValueError(f"{name} must have one policy per start, got {shorten(str([start for start, _ in pairs]))}")
-    return tuple(by_start.items())
-
-
-# In iterations, and as a function
+        if isinstance(k, int):
+            start, policy = [stage for stage in self.stages if stage[0] <= k][-1]
+            return policy._rate(k - start)
+        ends = [*(start for start, _ in self.stages[1:]), math.inf]
+        parts = zip(self.stages, ends, strict=True)
+        return sum(policy._rate(abs(k - start)) * ((start <= k) & (k < end)) for (start, policy), end in parts)
 
 
 def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
@@ -185,36 +304,6 @@ def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
         raise ValueError(f"epochs must be a positive number, got {brief(epochs)}")
     return max(1, round(math.ceil(examples / batch_size) * epochs))
 
-
-def cyclic_learning_rate(
-    global_step: Any,
-    learning_rate: float = 0.01,
-    max_lr: float = 0.1,
-    step_size: float = 20.0,
-    gamma: float = 0.99994,
-    mode: str = "triangular",
-) -> Any:
-    """Return the rate of `global_step` with the call and the defaults of the well-known TensorFlow implementation.
-
-    mode is "triangular", "triangular2" or "exp_range"; the last declines in amplitude only.
-    Source: mhmoodlan/cyclic-learning-rate, whose unknown modes mean "triangular"; here they are errors.
-
-    >>> round(cyclic_learning_rate(5), 12)
-    0.0325
-    """
-    base_lr = _checks.nonnegative("learning_rate", learning_rate)
-    if mode == "triangular":
-        policy: Policy = Triangular(base_lr, max_lr, step_size)  # type: ignore[arg-type]
-    elif mode == "triangular2":
-        policy = Triangular2(base_lr, max_lr, step_size)  # type: ignore[arg-type]
-    elif mode == "exp_range":
-        policy = ExpRange(base_lr, max_lr, step_size, gamma, "amplitude")  # type: ignore[arg-type]
-    else:
-        raise ValueError(f'mode must be "triangular", "triangular2" or "exp_range", got {brief(mode)}')
-    return policy.__call__(global_step)  # by its name, or torch.compile up to 2.11 fails at a policy made inside
-
-
-# As JSON
 
 POLICIES: dict[str, type[Policy]] = {
     cls.__name__: cls
@@ -255,13 +344,6 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
         found = shorten(", ".join(map(str, arguments))) or "nothing"
         raise ValueError(f"{name} must have {', '.join(known)}, got {found}")
     if name == "Stages":
-        arguments["stages"] = _stages_from_json(arguments["stages"])
+        pairs = _checks.pairs("stages", arguments["stages"])
+        arguments["stages"] = [(int(k) if isinstance(k, str) and k.isdecimal() else k, from_dict(v)) for k, v in pairs]
     return POLICIES[name](**arguments)
-
-
-def _stages_from_json(stages: Any) -> Any:
-    try:
-        pairs = [(k, v) for k, v in (stages.items() if isinstance(stages, Mapping) else stages)]
-    except (TypeError, ValueError):
-        return stages  # which Stages refuses
-    return [(int(k) if isinstance(k, str) and k.isdecimal() else k, from_dict(v)) for k, v in pairs]

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from clr import _checks
 from clr.groups import Groups, set_lr, unshare_lr
-from clr.plain_policies import Policy
+from clr.policies import Policy
 
 __all__ = ["PolicyLR"]
 

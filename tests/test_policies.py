@@ -36,11 +36,11 @@ from clr.policies import (
     Stages,
     Triangular,
     Triangular2,
-    cyclic_learning_rate,
     from_dict,
     step_size,
     to_dict,
 )
+from clr.tensorflow_call import cyclic_learning_rate
 
 CYCLIC = [Triangular, Triangular2, Parabolic, Sinusoidal]
 EXAMPLES = [
@@ -744,3 +744,15 @@ def test_pin_torch_takes_arguments_that_make_no_cycle():
 
 def test_every_policy_is_tested_here():
     assert {type(policy) for policy in EXAMPLES} == set(POLICIES.values())
+
+
+def test_a_stage_is_not_asked_outside_of_its_updates():
+    @dataclass(frozen=True)
+    class Table(Policy):
+        rates: tuple[float, ...]
+
+        def _rate(self, k):
+            return self.rates[k]
+
+    stages = Stages({0: Table((0.1, 0.2)), 2: Table((0.3, 0.4, 0.5))})
+    assert [stages(k) for k in range(5)] == [0.1, 0.2, 0.3, 0.4, 0.5]
