@@ -16,9 +16,9 @@ Group = dict[str, Any]
 
 
 def lr_multipliers(optimizer: Optimizer) -> tuple[float, ...]:
-    """Return each group's multiple of the rate, by the one rule that the range test and `PolicyLR` share.
+    """Return each group's multiplier of the rate, by the one rule that the range test and `PolicyLR` share.
 
-    A group's multiple is its "lr_mult" times its "lr_scale" (timm's name) where any group has either. Otherwise the
+    A group's multiplier is its "lr_mult" times its "lr_scale" (timm's name) where any group has either. Otherwise the
     groups keep the ratios of their own rates ("initial_lr" where a scheduler has noted one), the fastest at 1. Rates
     that are all 0 mean equal groups.
 
@@ -76,47 +76,49 @@ def _fastest_lr(optimizer: Optimizer) -> float:
 
 
 class Groups:
-    """An optimizer's groups with their multiples of the rate, which stay theirs when groups join, go or are loaded.
+    """An optimizer's groups with their multipliers of the rate, which stay theirs when groups join, go or are loaded.
 
-    The multiples are `lr_multipliers`' at construction. A group that joins later changes no other's; its own is
-    "lr_mult" times "lr_scale" or, without either, the rate it came with over the fastest group's initial one.
+    They are `lr_multipliers`' at construction. A group that joins later changes no other's; its own is "lr_mult" times
+    "lr_scale" or, without either, the rate it came with over the fastest group's initial one.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         unshare_lr(optimizer)
         self.optimizer = optimizer
         self.multipliers, self._reference_lr = lr_multipliers(optimizer), _fastest_lr(optimizer)
-        self.note()
+        self.remember()
 
-    def note(self, multipliers: tuple[float, ...] | None = None) -> None:
-        """Remember the present groups, as many as have a multiple."""
+    def remember(self, multipliers: tuple[float, ...] | None = None) -> None:
+        """Remember the present groups, as many as have a multiplier."""
         self.multipliers = self.multipliers if multipliers is None else multipliers
-        self._noted = [
+        self._remembered = [
             (group, group["params"], {name: group[name] for name in _SCALES if name in group})
             for group in self.optimizer.param_groups[: len(self.multipliers)]
         ]
 
-    def places(self) -> list[int | None]:
-        """Return where each group was when the groups were noted; None for one that has joined since.
+    def indices_when_remembered(self) -> list[int | None]:
+        """Return each group's index when the groups were remembered; None for one that has joined since.
 
         A loaded optimizer state replaces the groups, other libraries replace the lists in them; never both at once.
         """
-        known = {id(part): i for i, (group, params, _) in enumerate(self._noted) for part in (group, params)}
+        known = {id(part): i for i, (group, params, _) in enumerate(self._remembered) for part in (group, params)}
         return [known.get(id(group), known.get(id(group["params"]))) for group in self.optimizer.param_groups]
 
-    def changed(self) -> bool:
-        """Return whether groups have joined or gone since they were noted."""
-        return self.places() != list(range(len(self._noted)))
+    def have_changed(self) -> bool:
+        """Return whether groups have joined or gone since they were remembered."""
+        return self.indices_when_remembered() != list(range(len(self._remembered)))
 
-    def multipliers_now(self) -> tuple[float, ...]:
-        """Return the multiple of each group, also of those that have joined since the groups were noted."""
-        pairs = zip(self.optimizer.param_groups, self.places(), strict=True)
+    def current_multipliers(self) -> tuple[float, ...]:
+        """Return the multiplier of each group, also of those that have joined since the groups were remembered."""
+        pairs = zip(self.optimizer.param_groups, self.indices_when_remembered(), strict=True)
         return tuple(self._joining_multiplier(group) if i is None else self.multipliers[i] for group, i in pairs)
 
-    def keep_scales(self) -> None:
+    def restore_scales(self) -> None:
         """Put back what a loaded optimizer state has taken from the groups, and warn of it."""
-        for i, (group, place) in enumerate(zip(self.optimizer.param_groups, self.places(), strict=True)):
-            scales = {} if place is None else self._noted[place][2]
+        for i, (group, place) in enumerate(
+            zip(self.optimizer.param_groups, self.indices_when_remembered(), strict=True)
+        ):
+            scales = {} if place is None else self._remembered[place][2]
             if lost := {name: value for name, value in scales.items() if name not in group}:
                 group.update(lost)
                 kept = ", ".join(f"{name} = {value}" for name, value in lost.items())

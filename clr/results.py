@@ -82,7 +82,7 @@ def _write(path: Path, text: str) -> None:
 def load(folder: Path, seed: int) -> tuple[pd.DataFrame, dict] | None:
     """Read one run's rows and record, or None where it has not finished.
 
-    Whether it is the run that was asked for, `clr.training.require_same_run` tells from the record.
+    `clr.training.require_same_run` checks that it is the run asked for.
 
     Raises:
         ResultError: the files are damaged, edited or of another format.
@@ -137,7 +137,7 @@ def read(
 def records(
     results_dir: str | os.PathLike[str] | None = None, dataset: str | None = None, experiment: str | None = None
 ) -> pd.DataFrame:
-    """Read what every finished run was and how it came: one row a run, nested fields as "config.iterations"."""
+    """Read config, data and provenance of every finished run: one row a run, with columns as "config.iterations"."""
     finished = [where | record for where, _, record in iter_runs(results_dir, dataset, experiment)]
     return pd.json_normalize(finished) if finished else pd.DataFrame(columns=KEYS)
 

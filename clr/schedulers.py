@@ -27,12 +27,12 @@ _LONG_GAP = 50  # updates between two steps of a scheduler that is stepped once 
 class PolicyLR(LRScheduler):
     """Set an optimizer's learning rate by a policy: update k uses exactly policy(k), for k = 0, 1, ...
 
-    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiple (`lr_multipliers`):
-    "lr_mult" times "lr_scale" where any group has either, else the ratio of its own rate to the fastest group's. The
-    multiples are taken once, at construction. A group that joins later changes no other's. It has its rate before its
-    first update: its multiple is "lr_mult" times "lr_scale", or, without either, the rate it came with over the
-    fastest group's initial one (1 if that is 0). A rate that is a tensor is filled in place. An optimizer state that
-    lacks "lr_mult" or "lr_scale" is warned of, and the groups keep theirs.
+    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiplier: "lr_mult" times
+    "lr_scale" where any group has either, else the ratio of its own rate to the fastest group's. Multipliers are taken
+    once, at construction. A group that joins later leaves those of the others alone. It has its rate before its first
+    update: times "lr_mult" and "lr_scale" or, without either, times the rate it came with over the fastest group's
+    initial one (1 if that is 0). A rate that is a tensor is filled in place. Where a loaded optimizer state lacks
+    "lr_mult" or "lr_scale", the groups keep theirs, with a warning.
 
     Args:
         optimizer: a torch optimizer.
@@ -45,7 +45,7 @@ class PolicyLR(LRScheduler):
             does not return a number.
         ValueError: a rate is negative or not finite, momentum(k) is not in [0, 1), or the optimizer has none to set.
 
-    The state is the position, the last rates and the multiples, not the policy, so torch.load's safe default takes it.
+    The state is the position, the last rates and the multipliers, not the policy: torch.load's safe default takes it.
     Loading it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.
     In a ChainedScheduler it replaces the rates of the schedulers before it; those after it start from its rate each
     time. A policy of clr that is stepped once in 50 updates or more, twice, is warned of: its iterations are updates.
@@ -85,7 +85,7 @@ class PolicyLR(LRScheduler):
 
     @property
     def multipliers(self) -> tuple[float, ...]:
-        """Each group's multiple of the policy's rate."""
+        """Each group's multiplier of the policy's rate."""
         return self._groups.multipliers
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,15 +102,15 @@ class PolicyLR(LRScheduler):
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        if self._groups.changed():
+        if self._groups.have_changed():
             unshare_lr(self.optimizer)
             self._last_lr = self._last_now()
-            self._groups.note(self._groups.multipliers_now())
+            self._groups.remember(self._groups.current_multipliers())
         return [rate * multiplier for multiplier in self.multipliers]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the iteration, the last rates and the multiples; no rates if another scheduler has set its own."""
-        multipliers, last = list(self._groups.multipliers_now()), []
+        """Return the iteration, the last rates and the multipliers; no rates if another scheduler has set its own."""
+        multipliers, last = list(self._groups.current_multipliers()), []
         if self.last_epoch >= 0 and self._rates_hold():
             rate = _called("policy", self.policy, self.last_epoch)
             last = [rate * multiplier for multiplier in multipliers]
@@ -119,7 +119,7 @@ class PolicyLR(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
 
-        A state without multiples, as other schedulers and older versions save it, keeps those taken at construction.
+        A state without multipliers, as other schedulers and older versions save it, keeps those taken at construction.
         """
         if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
             known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
@@ -128,7 +128,7 @@ class PolicyLR(LRScheduler):
         if len(multipliers) > (groups := len(self.optimizer.param_groups)):
             raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
         self.last_epoch = state_dict["last_epoch"]
-        self._groups.note(multipliers)
+        self._groups.remember(multipliers)
         if state_dict["_last_lr"]:
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
@@ -136,7 +136,9 @@ class PolicyLR(LRScheduler):
 
     def _last_now(self) -> list[float | Tensor]:
         """Return the last rates of the groups that are still there."""
-        return [self._last_lr[i] for i in self._groups.places() if i is not None and i < len(self._last_lr)]
+        return [
+            self._last_lr[i] for i in self._groups.indices_when_remembered() if i is not None and i < len(self._last_lr)
+        ]
 
     def _watch(self) -> None:
         """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""
@@ -148,14 +150,14 @@ class PolicyLR(LRScheduler):
 
         def after_load(*_: Any) -> None:
             if (scheduler := this()) is not None:
-                scheduler._groups.keep_scales()
+                scheduler._groups.restore_scales()
 
         self.optimizer.register_step_pre_hook(before_update)
         self.optimizer.register_load_state_dict_post_hook(after_load)
 
     def _before_update(self) -> None:
         """Count the update, and give groups that have joined their rate; not where another has set the rates."""
-        groups, places = self.optimizer.param_groups, self._groups.places()
+        groups, places = self.optimizer.param_groups, self._groups.indices_when_remembered()
         if (None not in places and any(isinstance(group["lr"], Tensor) for group in groups)) or not self._rates_hold():
             return  # to read a tensor at every update would make the device wait
         self._updates += 1
@@ -178,7 +180,7 @@ class PolicyLR(LRScheduler):
     def _rates_hold(self) -> bool:
         """Return whether the groups still have the rates that this scheduler set."""
         last: dict[int | None, float | Tensor] = dict(enumerate(self._last_lr))
-        pairs = zip(self.optimizer.param_groups, self._groups.places(), strict=True)
+        pairs = zip(self.optimizer.param_groups, self._groups.indices_when_remembered(), strict=True)
         return all(float(group["lr"]) == float(last[place]) for group, place in pairs if place in last)
 
     def _set_momentum(self, momentum: float) -> None:

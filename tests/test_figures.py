@@ -222,7 +222,7 @@ def test_differences_are_sorted_and_hollow_without_an_interval(ax):
 
 def test_without_three_pairs_anywhere_differences_claim_nothing(ax):
     figures.draw_differences(ax, TABLE.assign(n=2), "cycles")
-    assert title(ax) == "No interval yet: every difference is of fewer than 3 pairs"
+    assert title(ax) == "No interval yet: fewer than 3 seeds each"
 
 
 def test_the_papers_accuracy_stands_beside_ours_with_the_gap_between(ax):
@@ -241,7 +241,7 @@ def test_initial_weights_are_told_apart_by_dashes_and_pixels_by_colour(ax):
     ends = {"caffe-pixels-caffe-init": 0.71, "caffe-pixels-torch-init": 0.70, "unit-pixels-caffe-init": 0.1,
             "unit-pixels-torch-init": 0.4}  # fmt: skip
     figures.draw_init(ax, pd.concat([runs(arm, [[0.1, end]]) for arm, end in ends.items()]))
-    assert title(ax) == "Initial weights differ by 1.0 points on 0–255 pixels, by 30.0 on 0–1 (n = 1)"
+    assert title(ax) == "Initial weights change accuracy by 1.00 points on 0–255 pixels, 30.0 on 0–1 (n = 1)"
     assert [line.get_linestyle() for line in ax.get_lines()] == ["-", "--", "-", "--"]
     colours = [line.get_color() for line in ax.get_lines()]
     assert colours[0] == colours[1] != colours[2] == colours[3]

@@ -158,7 +158,7 @@ def loads_one_late(self, state, load=PolicyLR.load_state_dict):
 
 
 def by_place(self):
-    known = len(self._noted)
+    known = len(self._remembered)
     return [i if i < known else None for i in range(len(self.optimizer.param_groups))]
 
 
@@ -172,7 +172,7 @@ def over_the_fastest_now(self, group):
         (PolicyLR, "state_dict", forgets_multiples),
         (PolicyLR, "load_state_dict", loads_one_late),
         (PolicyLR, "_watch", lambda self: None),
-        (Groups, "places", by_place),
+        (Groups, "indices_when_remembered", by_place),
         (Groups, "_joining_multiplier", over_the_fastest_now),
     ],
 )

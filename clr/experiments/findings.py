@@ -196,7 +196,7 @@ def pooled_spread(frame: pd.DataFrame, dataset: str, net: str, pixels: str) -> t
     """
     runs = frame[frame["dataset"] == dataset]
     ends = [
-        runs[(runs["experiment"] == name) & (runs["arm"] == arm) & (runs["iteration"] == _last_reading(config))]
+        runs[(runs["experiment"] == name) & (runs["arm"] == arm) & (runs["iteration"] == config.last_cycle_end)]
         for name, experiment in EXPERIMENTS.items()
         for arm, config in experiment.arms.items()
         if name != "range-test" and (config.net, config.pixels) == (net, pixels)
@@ -211,8 +211,3 @@ def pooled_spread(frame: pd.DataFrame, dataset: str, net: str, pixels: str) -> t
     df = len(accuracy) - int(rank)
     residual = accuracy - design @ fitted
     return (math.sqrt(residual @ residual / df), df) if df else (math.nan, 0)
-
-
-def _last_reading(config: Any) -> int:
-    cycle = getattr(config.policy, "cycle_length", 1)
-    return config.iterations // cycle * cycle

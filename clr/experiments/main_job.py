@@ -99,8 +99,7 @@ def reading(study: Study) -> str:
     """Return in one sentence what the table shows: how the headline's two schedules end."""
     runs, words = study.runs("headline"), []
     for arm in ("triangular", "fixed"):
-        end = study.config("headline", arm).iterations
-        end = end // study.cycle * study.cycle if arm == "triangular" else end
+        end = study.config("headline", arm).last_cycle_end
         rows = results.rows_at(runs[runs["arm"] == arm], end)
         if len(rows):
             name = figures.base.look(arm)[2]

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clr import figures
+from clr import figures, results
 from clr.experiments import tables
 from clr.experiments.catalogue import REPORTED_BOUNDS
 from clr.experiments.study import Study
@@ -95,7 +95,7 @@ def _forest(table: pd.DataFrame, reference: str, updates: int | None = None) -> 
 @_needs("headline", "triangular")
 def differences(study: Study) -> Figure | None:
     """Draw by how much each of the headline's schedules ends above its cycles, at their last whole cycle's end."""
-    end = study.config("headline", "triangular").iterations // study.cycle * study.cycle
+    end = study.config("headline", "triangular").last_cycle_end
     table = _differences(study, "triangular", end, ("headline", "headline-controls"))
     return _forest(table[table["arm"] != "fixed"], "cycles", end)  # `fixed` is not at its end there
 
@@ -124,10 +124,9 @@ def controls(study: Study) -> Figure | None:
     figure, axes = _with_strip()
     runs = study.runs("controls")
     alone, dropped = (study.config("controls", arm) for arm in PAIR)
-    length = alone.policy.cycle_length  # type: ignore[attr-defined]
     fork = dropped.policy.stages[1][0]  # type: ignore[attr-defined]
     runs = runs[runs["iteration"] <= alone.iterations]
-    figures.draw_controls(axes, runs, {PAIR[0]: alone.iterations // length * length}, PAIR, fork)
+    figures.draw_controls(axes, runs, {PAIR[0]: alone.last_cycle_end}, PAIR, fork)
     return figure
 
 
@@ -147,14 +146,10 @@ def _beside_the_paper(study: Study, experiment: str) -> Figure:
 @_needs("mults", "fixed", "fixed-without")
 def multipliers(study: Study) -> Figure | None:
     """Draw by how much the prototxt's multipliers change each policy's end."""
-    runs = study.runs("mults")
-    ends = runs[runs["iteration"] == runs["iteration"].max()].set_index(["arm", "seed"])["test_accuracy"]
-    rows = []
-    for arm in sorted(set(runs["arm"])):
-        if f"{arm}-without" in ends:
-            points = 100 * (ends[arm] - ends[f"{arm}-without"]).dropna()
-            low, high = tables.results.interval(points)
-            rows.append({"arm": arm, "points": points.mean(), "low": low, "high": high, "n": len(points)})
+    runs, rows = study.runs("mults"), []
+    for arm, points in tables.multiplier_differences(runs).items():
+        low, high = results.interval(points)
+        rows.append({"arm": arm, "points": points.mean(), "low": low, "high": high, "n": len(points)})
     return _forest(pd.DataFrame(rows), "the same without multipliers", int(runs["iteration"].max()))
 
 
@@ -207,10 +202,9 @@ def precision(study: Study) -> Figure | None:
     end, rows = study.config("precision", "fixed").iterations, []
     for arm in ("fixed", "triangular"):
         half, full = (
-            tables.results.rows_at(runs[runs["arm"] == arm], end)
-            for runs in (study.runs("precision"), study.runs("headline"))
+            results.rows_at(runs[runs["arm"] == arm], end) for runs in (study.runs("precision"), study.runs("headline"))
         )
-        pair = tables.results.paired_difference(half, full)
+        pair = results.paired_difference(half, full)
         points = {name: 100 * pair[of] for name, of in {"points": "difference", "low": "low", "high": "high"}.items()}
         rows.append({"arm": arm, **points, "n": pair["n"]})
     return _forest(pd.DataFrame(rows), "float32", end)

@@ -207,7 +207,7 @@ def run_queue(
 
 
 def queue_state(dataset: str, scale: str = "full", rows: Sequence[Row] = QUEUE) -> pd.DataFrame:
-    """Return how far the queue is on a data set: experiment, arm, finished ("3 of 5"), updates left, core hours."""
+    """Return the queue's progress on a data set: experiment, arm, finished ("3 of 5"), updates left, core hours."""
     root = results_folder(dataset, scale)
     table: dict[tuple[str, str], list[Any]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from clr import results
-from clr.experiments import findings, pictures
+from clr.experiments import findings, pictures, tables
 from clr.experiments.questions import QUESTIONS
 from clr.experiments.study import Study
 from clr.experiments.tables import format_interval
@@ -101,7 +101,7 @@ def fewer_updates(study: Study) -> str:
 @_full_only("headline", "triangular")
 def without_cycles(study: Study) -> str:
     """Return how plain schedules end against the cycles after the same number of updates."""
-    end = study.config("headline", "triangular").iterations // study.cycle * study.cycle
+    end = study.config("headline", "triangular").last_cycle_end
     cycles, words = _at(study, "headline", "triangular", end), []
     for arm in ("linear-32k", "fixed-32k"):
         plain = _at(study, "headline-controls", arm)
@@ -132,10 +132,7 @@ def cycle_ends(study: Study) -> str:
 @_full_only("controls", *pictures.PAIR)
 def controls(study: Study) -> str:
     """Return what dropping the rate is worth to cycles, and how cycles with drops end against what comes down once."""
-    cycles = study.config("controls", pictures.PAIR[0])
-    length = cycles.policy.cycle_length  # type: ignore[attr-defined]
-    dropped = _at(study, "controls", pictures.PAIR[1])
-    end = cycles.iterations // length * length
+    dropped, end = _at(study, "controls", pictures.PAIR[1]), study.config("controls", pictures.PAIR[0]).last_cycle_end
     last, words = _at(study, "controls", pictures.PAIR[0], end), []
     alone = f"cycles alone, at {end:,} updates,"
     words.append(_capital(gap(alone, "cycles that then drop", _difference(last, dropped), "end")))
@@ -163,9 +160,7 @@ def paper(study: Study) -> str:
 @_full_only("paper-table-1", "exp_range-bounds", "exp_range-amplitude")
 def two_meanings(study: Study) -> str:
     """Return how far the two meanings of exp_range are apart at the end of their last whole cycle."""
-    config = study.config("paper-table-1", "exp_range-bounds")
-    length = config.policy.cycle_length  # type: ignore[attr-defined]
-    end = config.iterations // length * length
+    end = study.config("paper-table-1", "exp_range-bounds").last_cycle_end
     first, second = (_at(study, "paper-table-1", f"exp_range-{decays}", end) for decays in ("bounds", "amplitude"))
     words = gap("exp_range with declining bounds", "exp_range with a declining amplitude", _difference(first, second))
     return f"At {end:,} updates, the end of the last whole cycle, {words}."
@@ -174,17 +169,14 @@ def two_meanings(study: Study) -> str:
 @_full_only("mults", "fixed")
 def multipliers(study: Study) -> str:
     """Return how much the multipliers change a policy's end, at least and at most."""
-    runs = study.runs("mults")
-    ends = results.rows_at(runs).set_index(["arm", "seed"])["test_accuracy"]
-    arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
-    if not arms:
+    pairs = tables.multiplier_differences(study.runs("mults"))
+    if not pairs:
         return "No pair with and without multipliers has finished yet."
-    pairs = {arm: _difference(ends[arm], ends[f"{arm}-without"]) for arm in arms}
     points = pd.Series({arm: of.mean() for arm, of in pairs.items()}).sort_values()
     n = min(len(of) for of in pairs.values())
     return (
-        f"With the multipliers, `{points.index[0]}` ends {points.iloc[0]:+.1f} points and `{points.index[-1]}` "
-        f"{points.iloc[-1]:+.1f} points from the same policy without them ({len(points)} policies, n = {n} each)."
+        f"The multipliers change the end of `{points.index[0]}` by {points.iloc[0]:+.1f} points, that of "
+        f"`{points.index[-1]}` by {points.iloc[-1]:+.1f} ({len(points)} policies, n = {n} each)."
     )
 
 
@@ -192,7 +184,7 @@ def multipliers(study: Study) -> str:
 def init(study: Study) -> str:
     """Return where each kind of initial weights ends on each kind of pixels."""
     ends = results.rows_at(study.runs("init")).groupby("arm")["test_accuracy"].agg(["mean", "size"])
-    words = [f"{100 * row['mean']:.1f}% for `{arm}`" for arm, row in ends.sort_values("mean").iterrows()]
+    words = [f"{100 * row['mean']:.2f}% for `{arm}`" for arm, row in ends.sort_values("mean").iterrows()]
     return f"Accuracy at the end: {', '.join(words)} (n = {ends['size'].min()})."
 
 

@@ -16,8 +16,8 @@ from clr.experiments.catalogue import EXPERIMENTS
 from clr.range_test import Bounds, suggest_bounds
 
 __all__ = [
-    "arms_table", "differences", "experiment_table", "format_accuracy", "format_interval", "range_test_bounds",
-    "runs_table", "summaries",
+    "arms_table", "differences", "experiment_table", "format_accuracy", "format_interval", "multiplier_differences",
+    "range_test_bounds", "runs_table", "summaries",
 ]  # fmt: skip
 
 
@@ -154,6 +154,13 @@ def differences(reference: str, iteration: int, names: Sequence[str], results_di
         rows.append([dataset, arm, *points, pair["n"]])
     table = pd.DataFrame(rows, columns=["dataset", "arm", "points", "low", "high", "n"])
     return table[table["n"] > 0].sort_values(["dataset", "points"], ascending=[True, False], ignore_index=True)
+
+
+def multiplier_differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return by how many points each policy ends higher with the prototxt's multipliers than without, by seed."""
+    ends = results.rows_at(runs).set_index(["arm", "seed"])["test_accuracy"]
+    arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
+    return {arm: 100 * (ends[arm] - ends[f"{arm}-without"]).dropna() for arm in arms}
 
 
 def range_test_bounds(results_dir: Path | None = None) -> dict[tuple[str, str], Bounds]:

@@ -26,9 +26,8 @@ def watch(
     """Train some runs side by side, and once per second show the rows so far; return all rows.
 
     The first line printed says what is trained and about how long it takes here. An interruption ends the runs at
-    their next update, as an exception in `show` does. What it leaves is one checkpoint per run, from which the next
-    call goes on: of a finished run the last one, half a minute old, or none if it took no longer than that. Nothing
-    else is written.
+    their next update, as an exception in `show` does. It leaves one checkpoint per run, at most half a minute
+    old, from which the next call resumes. Nothing else is written.
 
     Args:
         configs: by arm.

@@ -112,7 +112,7 @@ def differences(table: pd.DataFrame, reference: str, updates: int | None = None)
     above, below = (sure["low"] > 0).sum(), (sure["high"] < 0).sum()
     when = f"After {updates:,} updates " if updates else ""
     if sure.empty:
-        return f"No interval yet: every difference is of fewer than {MIN_RUNS} pairs"
+        return f"No interval yet: fewer than {MIN_RUNS} seeds each"
     lower = f", {below} clearly below" if below else ""
     return f"{when}{above} of {len(table)} schedules end clearly above {reference}{lower}"
 
@@ -145,7 +145,7 @@ def init(frame: pd.DataFrame) -> str:
         pixels: 100 * abs(ends[f"{pixels}-pixels-caffe-init"] - ends[f"{pixels}-pixels-torch-init"])
         for pixels in ("caffe", "unit")
     }
-    words = f"Initial weights differ by {gaps['caffe']:.1f} points on 0–255 pixels, by {gaps['unit']:.1f} on 0–1"
+    words = f"Initial weights change accuracy by {gaps['caffe']:.2f} points on 0–255 pixels, {gaps['unit']:.1f} on 0–1"
     return f"{words} (n = {last.size().min()})"
 
 

@@ -62,6 +62,12 @@ class RunConfig:
         if self.optimizer in WITHOUT_MOMENTUM and self.momentum:
             raise ValueError(f"momentum must be 0 for {self.optimizer}, which has none in Caffe, got {self.momentum}")
 
+    @property
+    def last_cycle_end(self) -> int:
+        """Updates at the end of the last whole cycle, where a cyclical run is read; the end of a run without cycles."""
+        cycle = getattr(self.policy, "cycle_length", 1)
+        return self.iterations // cycle * cycle
+
     def to_dict(self) -> dict[str, Any]:
         """Return the config as plain JSON values."""
         return asdict(self) | {"policy": to_dict(self.policy)}
@@ -80,7 +86,7 @@ class RunConfig:
         except LookupError as error:
             raise ResultError(f"config has no {error}") from error
         except (TypeError, ValueError) as error:
-            raise ResultError(f"config is none that this version can read ({error})") from error
+            raise ResultError(f"this version cannot read the config ({error})") from error
 
 
 def run_spec(config: RunConfig, data: Cifar10) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def check_fast(precision: str, device: str) -> None:
     if slow:
         place = machine.describe_device(device)
         raise SlowPrecisionError(
-            f"precision must be 'float32' here, got 'bfloat16', which {slow} on {place}; CLR_SLOW_BFLOAT16=1 insists"
+            f"precision must be 'float32' here, got 'bfloat16', which {slow} on {place}; "
+            "set CLR_SLOW_BFLOAT16=1 to run anyway"
         )
 
 

@@ -58,7 +58,7 @@ def train(
 
     Args:
         device: "cpu" or a CUDA device.  threads: CPU threads, which the bits depend on.
-        tf32: multiply with 10 bits of the mantissa on CUDA, for speed. No result is made so.
+        tf32: multiply with 10 bits of the mantissa on CUDA, for speed. Committed results never use it.
         checkpoint: the file of the checkpoint, written every half minute and when the run is stopped. The caller
             removes it when the result is safe. None keeps none.
         progress: called with the number of updates made, at the start and at each evaluation.
