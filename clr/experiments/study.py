@@ -80,14 +80,15 @@ class Study:
         return f"python -m clr run {experiment} --scale {self.scale}{other}"
 
     def status(self) -> str:
-        """Return in one sentence what has finished: scale, data set, and runs per experiment."""
+        """Return what has finished: scale and data set, then a list of the experiments, their questions and runs."""
         done = {}
-        for name in EXPERIMENTS:
+        for name, experiment in EXPERIMENTS.items():
             n = len(self.runs(name)[["arm", "seed"]].drop_duplicates())
             if n:
-                done[name] = f"{name} {n} of {len(configs(name, self.seeds, self.scale))}"
+                whole = len(configs(name, self.seeds, self.scale))
+                done[name] = f"- `{name}`, {n} of {whole} runs: {experiment.question}"
         what = f"Scale {self.scale}{f', {self.precision}' if self.precision else ''}, data set {self.name}"
         if not done:
             return f"{what}: nothing has finished yet. `{self.command('headline')}` trains."
         filtered = "" if self.arms is None else f", only the arms {', '.join(self.arms)}"
-        return f"{what}{filtered}. Finished runs: {', '.join(done.values())}."
+        return "\n".join([f"{what}{filtered}. Finished:\n", *done.values()])

@@ -30,8 +30,8 @@ def draw_differences(ax: Axes, table: pd.DataFrame, reference: str, updates: int
         colour = look(str(row.arm))[0]
         sure = row.n >= MIN_RUNS
         if sure:
-            ax.plot([row.low, row.high], [y, y], color=colour, linewidth=3)
-        ax.plot(row.points, y, "o", color=colour, markersize=9, markerfacecolor=colour if sure else "white", mew=2)
+            ax.plot([row.low, row.high], [y, y], "|-", color=colour, linewidth=2.5, markersize=16, mew=2)
+        ax.plot(row.points, y, "o", color=colour, markersize=8, markerfacecolor=colour if sure else "white", mew=2)
         ax.text(1.02, y, f"n = {row.n}", transform=ax.get_yaxis_transform(), va="center", color="0.35")
     ax.axvline(0, color="0.2", linewidth=1)
     ax.set_yticks(range(len(table)), table["label"] if "label" in table else [_name(str(arm)) for arm in table["arm"]])
@@ -87,7 +87,7 @@ def draw_init(ax: Axes, frame: pd.DataFrame) -> Axes:
         mean = runs.groupby("iteration")["test_accuracy"].mean()
         ax.plot(mean.index, mean, color=colour, linestyle="-" if weights == "caffe" else "--")
         labels.append((mean.index[-1], mean.iloc[-1], f"{scale} pixels, {weights.capitalize()} weights", colour))
-    ax.set(ylabel="test accuracy", xlim=(0, None), ylim=(0, np.ceil(10 * ax.get_ylim()[1]) / 10))
+    ax.set(ylabel="test accuracy", xlim=(0, frame["iteration"].max()), ylim=(0, np.ceil(10 * ax.get_ylim()[1]) / 10))
     percent_axis(ax.yaxis)
     updates_axis(ax)
     label_ends(ax, labels)

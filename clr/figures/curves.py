@@ -73,7 +73,7 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
             ax.plot(ends.index, ends["accuracy"], "o", color=colour, markersize=6)
         labels.append((rows.index[-1], rows["accuracy"].iloc[-1], f"{words} (n = {rows['n'].max()})", colour))
     low, high = ax.get_ylim()
-    ax.set(ylabel="test accuracy", xlim=(0, None), ylim=(max(0, low), min(1, high)))
+    ax.set(ylabel="test accuracy", xlim=(0, frame["iteration"].max()), ylim=(max(0, low), min(1, high)))
     updates_axis(ax)
     percent_axis(ax.yaxis)
     label_ends(ax, labels)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from clr import _checks
 from clr.figures import claims
@@ -54,6 +55,7 @@ def draw_headline(
     for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
         top.text(x, y - 0.045, text, color=colour, ha="right", va="top", weight="bold", fontsize=11)
     top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    top.text(length, target + 0.004, "same accuracy", ha="right", va="bottom", color="0.2", fontsize=10)
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
     claim(top, claims.headline(frame, cycle, cyclical, reference))
@@ -119,8 +121,9 @@ def draw_cycle_ends(
     ax.axhline(0, color="0.2", linewidth=1)
     ax.margins(y=0.12)
     last = max(x for x, *_ in labels)
-    _room_for_labels(ax, 2 * cycle, last, 1.62 * last)
-    ax.set(ylabel="points by which cycles lead")
+    _room_for_labels(ax, last, 1.6 * last)
+    ax.set_xticks(np.arange(0, last + cycle, 2 * cycle))
+    ax.set(ylabel="accuracy of cycles − plain, points")
     claim(ax, claims.cycle_ends(frame, cycle, plain, cyclical))
     label_ends(ax, labels, 0.08)
     updates_axis(ax, "updates, at cycle ends")
@@ -185,7 +188,8 @@ def draw_controls(
         text = f"{words}, {100 * rows['accuracy'].iloc[-1]:.1f}% (n = {rows['n'].iloc[-1]})"
         labels.append((last * 1.1, rows["accuracy"].iloc[-1], text, colour))
     top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
-    _room_for_labels(top, 5000, last, 2.15 * last)
+    _room_for_labels(top, last, 2.15 * last)
+    top.axvspan(last, 2.15 * last, color="0.96", zorder=0)
     _mark_fork(top, fork)
     percent_axis(top.yaxis)
     label_ends(top, labels)
@@ -195,10 +199,11 @@ def draw_controls(
     return axes
 
 
-def _room_for_labels(ax: Axes, step: int, last: float, right: float) -> None:
-    """Tick the updates every `step` as far as the curves go, and leave the axes' right part to the labels."""
+def _room_for_labels(ax: Axes, last: float, right: float) -> None:
+    """Tick the updates as far as the curves go, and leave the axes' right part to the labels."""
+    ticks = MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True).tick_values(0, last)
     ax.set(xlim=(0, right), xlabel="")
-    ax.set_xticks(np.arange(0, last + step / 2, step))
+    ax.set_xticks(ticks[ticks <= last])
 
 
 def _mark_fork(ax: Axes, fork: Any) -> None:

@@ -54,8 +54,11 @@ def test_seeds_and_arms_decide_what_is_shown(headline):
 
 
 def test_status_says_scale_data_set_and_what_has_finished(headline):
-    text = "Scale full, data set cifar10. Finished runs: headline 6 of 10, headline-controls 3 of 15."
-    assert headline.status() == text
+    status = headline.status()
+    assert status.startswith(
+        "Scale full, data set cifar10. Finished:\n\n- `headline`, 6 of 10 runs: Does the triangular"
+    )
+    assert "\n- `headline-controls`, 3 of 15 runs: Is it the headline's cycles, or their higher rate?" in status
     assert Study("quick").status().startswith("Scale quick, data set no data set: nothing has finished yet.")
 
 

@@ -168,7 +168,7 @@ def test_runs_in_another_precision_are_kept_apart(small, trial):
     assert frame["iteration"].tolist() == [2]
     study = Study(precision="bfloat16")
     assert (study.name, study.root.parent.name) == ("cifar10", "cifar10-full-bfloat16")
-    assert study.status() == "Scale full, bfloat16, data set cifar10. Finished runs: trial 1 of 5."
+    assert study.status() == "Scale full, bfloat16, data set cifar10. Finished:\n\n- `trial`, 1 of 5 runs: Does it run?"
     assert study.command("trial") == "python -m clr run trial --scale full --precision bfloat16"
 
 
