@@ -271,6 +271,15 @@ def test_a_range_test_that_goes_on_to_failure_shows_where(ax):
     assert title(ax) == "Training fails at 0.71; max_lr is 0.5 (one curve)"
 
 
+def test_a_range_test_fails_where_its_bounds_say_and_else_where_the_curve_does(ax):
+    curve = pd.DataFrame({"lr": RATES, "mean": np.where(RATES < 0.705, np.clip(RATES - 0.2, 0, 0.3), 0.1)})
+    for known, drawn in ((0.85, "0.85"), (np.nan, "0.71")):
+        bounds = Bounds()
+        bounds.failure_lr = known
+        figures.draw_range_test(ax, curve, bounds)
+        assert title(ax).startswith(f"Training fails at {drawn};")
+
+
 def test_a_metric_that_falls_without_a_floor_leaves_its_rise_in_sight(ax):
     mean = np.where(RATES < 0.7, np.clip(RATES - 0.2, 0, 0.3), -100)
     figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": mean, "smooth": mean.clip(-0.3)}), Bounds())
@@ -319,7 +328,7 @@ def test_cycles_shorter_than_the_evaluations_are_drawn_where_they_were_evaluated
 
 
 def test_a_picture_fails_where_the_curve_is_read_as_failed():
-    assert range_tests.LOST == curve.LOST_FRACTION and range_tests.PER_MAX_LR == curve.MAX_LR_DIVISOR
+    assert range_tests.LOST_FRACTION == curve.LOST_FRACTION
 
 
 def test_cycles_with_drops_are_no_plain_schedule_of_the_headline(axes):

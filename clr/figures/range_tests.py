@@ -13,8 +13,7 @@ from clr.figures.base import MIN_RUNS, check_axes, claim, percent_axis
 
 __all__ = ["draw_peak", "draw_range_test"]
 
-LOST = 0.5  # of the gain: from there on the test has failed
-PER_MAX_LR = 3  # the rate at which it has, over max_lr, where max_lr was read off it
+LOST_FRACTION = 0.5  # of the gain: from there on the test has failed
 
 
 def draw_range_test(
@@ -38,19 +37,19 @@ def draw_range_test(
     _checks.choice("spacing", spacing, ("linear", "exponential"))
     ax = plt.subplots()[1] if ax is None else check_axes(ax)
     n = int(curve["n"].max()) if "n" in curve else 1
-    several = "smooth" in curve
+    is_smoothed = "smooth" in curve
     blue, orange, green, *_ = sns.color_palette("colorblind")
-    ax.plot(curve["lr"], curve["mean"], color=blue, linewidth=0.8 if several else 1.8, alpha=0.7)
+    ax.plot(curve["lr"], curve["mean"], color=blue, linewidth=0.8 if is_smoothed else 1.8, alpha=0.7)
     if "low" in curve and curve["low"].notna().any() and (n == 1 or n >= MIN_RUNS):
         ax.fill_between(curve["lr"], curve["low"], curve["high"], color=blue, alpha=0.15, linewidth=0)
-    if several:
+    if is_smoothed:
         ax.plot(curve["lr"], curve["smooth"], color=blue, linewidth=2.4)
     ax.set(xlabel="learning rate", ylabel=metric, xscale="log" if spacing == "exponential" else "linear")
     if "accuracy" in metric:
         percent_axis(ax.yaxis)
     ax.set_xlim(curve["lr"].min(), curve["lr"].max())
     ax.margins(y=0.18)
-    if several:
+    if is_smoothed:
         _leave_out_depths(ax, curve)
     _draw_failure(ax, curve, bounds)
     _draw_lines(ax, curve, bounds, spacing)
@@ -86,7 +85,8 @@ def draw_peak(ax: Axes, bounds: Any) -> None:
 
 
 def _interval(bounds: Any, name: str) -> tuple[float, tuple[float, float]]:
-    return getattr(bounds, name, np.nan), getattr(bounds, name.replace("lr", "ci"), (np.nan, np.nan))
+    ci = {"base_lr": "base_ci", "max_lr": "max_ci"}[name]
+    return getattr(bounds, name, np.nan), getattr(bounds, ci, (np.nan, np.nan))
 
 
 def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: Any, word: str) -> None:
@@ -117,14 +117,14 @@ def failure(curve: pd.DataFrame) -> float:
     if best == 0:  # no gain to lose
         return float("nan")
     floor = np.nanmin(values[: best + 1])
-    lost = np.flatnonzero(values[best:] < values[best] - LOST * (values[best] - floor))
+    lost = np.flatnonzero(values[best:] < values[best] - LOST_FRACTION * (values[best] - floor))
     return float(curve["lr"].iloc[best + lost[0]]) if len(lost) else float("nan")
 
 
 def _fails_at(curve: pd.DataFrame, bounds: Any) -> float:
     """Return the rate at which training fails: the one that max_lr was read off, else that of the mean curve."""
-    known = getattr(bounds, "kind", "") in ("peak", "too narrow") and np.isfinite(bounds.max_lr)
-    return PER_MAX_LR * bounds.max_lr if known else failure(curve)
+    known = getattr(bounds, "failure_lr", np.nan)
+    return known if np.isfinite(known) else failure(curve)
 
 
 def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:

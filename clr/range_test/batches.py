@@ -1,6 +1,6 @@
 """The batches of a range test: those to train on, over and over, and those to evaluate on, drawn once and kept."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -86,14 +86,39 @@ def _up_to(examples: int, loader: Iterable[Any]) -> list[Any]:
 def batch_size(batch: Any) -> int:
     """Return the number of examples in a batch: the length of the longest tensor in it, 1 if there is none.
 
-    The first tensor would not do: a dict may begin with one number per batch, a graph with two rows of edges.
+    The first tensor would not do: a dict may begin with one number per batch, a graph with two rows of edges. A list
+    with one item per example counts by its own length: several dicts with the same keys, and inputs and targets in two
+    lists of one length, as in ([image, ...], [{"boxes": ...}, ...]), or in a list and a tensor. ((left, right), (near,
+    far)) holds no such lists, since all targets are as long as one of the inputs.
     """
     if isinstance(batch, Tensor):
         return len(batch) if batch.dim() else 1
     if isinstance(batch, Mapping):
         batch = list(batch.values())
-    sizes = [batch_size(part) for part in batch] if isinstance(batch, (list, tuple)) else []
-    return max(sizes, default=1)
+    if not isinstance(batch, (list, tuple)):
+        return 1
+    if _are_examples(batch):
+        return len(batch)
+    if len(batch) == 2 and _are_lists_of_examples(*batch):
+        return len(batch[0])
+    return max((batch_size(part) for part in batch), default=1)
+
+
+def _are_examples(parts: Sequence[Any]) -> bool:
+    """Return whether these are dicts, one per example: several, with the same keys."""
+    return len(parts) > 1 and all(isinstance(part, Mapping) and part.keys() == parts[0].keys() for part in parts)
+
+
+def _are_lists_of_examples(inputs: Any, targets: Any) -> bool:
+    """Return whether inputs and targets hold one item per example, by the targets."""
+    if not isinstance(inputs, (list, tuple)) or not isinstance(targets, (list, tuple, Tensor)):
+        return False
+    if isinstance(targets, Tensor):
+        return targets.dim() > 0 and len(targets) == len(inputs)
+    if len(targets) != len(inputs) or not all(isinstance(part, Tensor) and part.dim() for part in targets):
+        return len(targets) == len(inputs)
+    lengths = {len(part) for part in targets}
+    return len(lengths) > 1 or not lengths <= {len(part) for part in inputs if isinstance(part, Tensor) and part.dim()}
 
 
 def is_one_class(batches: Any) -> bool:

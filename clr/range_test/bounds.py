@@ -22,6 +22,7 @@ from clr import _checks
 from clr._stats import t_interval
 from clr.policies import Cosine, Decay, Fixed, OneCycle, Policy, Triangular
 from clr.range_test.curve import (
+    MAX_LR_DIVISOR,
     MIN_EVALUATIONS,
     Curve,
     CurveKind,
@@ -54,7 +55,8 @@ class Bounds:
     base_lr, max_lr: learning rates, where learning starts and up to which it trains; NaN if unknown.
     base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0 if most curves rise by their first evaluation, and
         ends at base_lr if all do.
-    kind: what most curves show.  verdict: what to do, what was seen, the bounds, and caveats, one sentence a line.
+    kind: what more than half of the curves show, or "disagree".
+    verdict: what to do, what was seen, the bounds, and caveats, one sentence a line.
     curve: lr, mean of the metric, low and high (95% interval of the mean where no curve has ended; for one curve 95% of
         its noise), smooth, n (curves that reach this rate). Where the tests chose -loss, and no loss is 0 or negative,
         these are of -log(loss), which is what was read.  n_curves: how many.  spacing: "linear" or "exponential".
@@ -97,6 +99,11 @@ class Bounds:
 
     def _rates(self) -> list[float]:
         return [lr for lr, _ in self.peaks.values()]
+
+    @property
+    def failure_lr(self) -> float:
+        """The rate at which half of the gain is lost or training diverges: three times max_lr. NaN if unknown."""
+        return MAX_LR_DIVISOR * self.max_lr if self.kind in (CurveKind.PEAK, CurveKind.TOO_NARROW) else float("nan")
 
     def peak_lr(self, schedule: str) -> float:
         """Return the rate to train with: the peak of a "constant", "triangular", "linear", "one-cycle" or "cosine"."""
@@ -196,7 +203,8 @@ def suggest_bounds(tests: Any) -> Bounds:
     bounds = Bounds(
         base_lr, max_lr, base_ci, max_ci, kind, "", table, len(curves), found[0].spacing, _peaks(found), tuple(found)
     )
-    if kind is CurveKind.BAD_DATA:
+    bad_data = CurveKind.BAD_DATA in {shape.kind for shape in shapes}
+    if kind is CurveKind.BAD_DATA or (kind is CurveKind.DISAGREE and bad_data):
         bounds = replace(bounds, peaks=NO_PEAKS)
     return replace(bounds, verdict=write_verdict(bounds, shapes, curves, read[0], _log_max_lr(curves, read)))
 
@@ -207,7 +215,7 @@ def suggest_bounds(tests: Any) -> Bounds:
 def _bounds(
     curves: Sequence[Curve], shapes: Sequence[CurveShape], kind: CurveKind
 ) -> tuple[tuple[float, Interval], tuple[float, Interval]]:
-    """Return base_lr and max_lr with their intervals, from the curves that show what most show."""
+    """Return base_lr and max_lr with their intervals, from the curves of this kind."""
     agreeing = [shape for shape in shapes if shape.kind == kind]
     one = len(curves) == 1 and np.isfinite([shapes[0].base_x, shapes[0].max_x]).any()
     samples = [sample for sample in wild_block_bootstrap(curves[0], RESAMPLES) if sample.kind == kind] if one else []
@@ -221,9 +229,9 @@ def _bounds(
 
 
 def _majority(kinds: Sequence[CurveKind]) -> CurveKind:
-    """Return what most curves show; flat where two kinds are as frequent, since nothing is determined then."""
-    (kind, count), *others = Counter(kinds).most_common()
-    return CurveKind.FLAT if others and others[0][1] == count else kind
+    """Return what more than half of the curves show, or that they disagree."""
+    ((kind, count),) = Counter(kinds).most_common(1)
+    return kind if 2 * count > len(kinds) else CurveKind.DISAGREE
 
 
 def _estimate(places: Sequence[float], n_curves: int, samples: Sequence[float], log: bool) -> tuple[float, Interval]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clr import _checks
@@ -24,13 +25,17 @@ def checked_forward(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 
 def checked_metric(metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return metric, with a TypeError where it returns no number. A tensor stays one: the device need not wait."""
+    """Return metric, with a TypeError where it returns no number.
+
+    A tensor stays one, so that the device need not wait. It becomes float32 unless it is float64: sums over batches
+    would overflow or stall in half precision.
+    """
     noted = with_note("metric", metric)
 
     def called(outputs: Any, targets: Any) -> Any:
         value = noted(outputs, targets)
         if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-            return value
+            return value if value.dtype == torch.float64 else value.float()
         if isinstance(value, (str, Tensor)) or getattr(value, "size", 1) != 1 or not hasattr(value, "__float__"):
             got = f"a tensor {_described(value)}" if isinstance(value, Tensor) else _checks.brief(value)
             raise TypeError(f"metric must return a number or a one-element tensor, got {got}")

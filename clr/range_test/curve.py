@@ -65,6 +65,7 @@ class CurveKind(StrEnum):
     FLAT = "flat"
     TOO_FEW = "too few"  # evaluations
     BAD_DATA = "bad data"  # numbers that are not finite, before any rate can have done harm
+    DISAGREE = "disagree"  # of several curves: no kind is that of more than half
 
 
 @dataclass(frozen=True)

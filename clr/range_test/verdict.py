@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from clr.range_test.curve import MAX_LR_DIVISOR, MIN_EVALUATIONS, Curve, CurveKind, CurveShape
+from clr.range_test.curve import MIN_EVALUATIONS, Curve, CurveKind, CurveShape
 from clr.range_test.peak import FACTORS, INTERVAL
 
 __all__ = ["format_bound", "write_verdict"]
 
 _SEEN = {
-    CurveKind.PEAK: "The metric rises, then loses half of its gain or diverges at {lost:.2g}.",
+    CurveKind.PEAK: "The metric rises, then loses half of its gain or diverges{at}.",
     CurveKind.PLATEAU: "The metric rises, then slows, and keeps most of its gain up to the largest rate tested.",
     CurveKind.RISING: "The metric is still rising at the largest rate tested.",
-    CurveKind.TOO_NARROW: "The metric falls at {lost:.2g}, too soon after it rises to tell where learning starts.",
+    CurveKind.TOO_NARROW: "The metric falls{at}, too soon after it rises to tell where learning starts.",
     CurveKind.FALLING: "The metric falls, without a clear rise before.",
     CurveKind.FLAT: "The metric never rises clearly above its starting value.",
     CurveKind.TOO_FEW: f"There are fewer than {MIN_EVALUATIONS} evaluations in a curve, too few to find bounds.",
     CurveKind.BAD_DATA: "The loss is not finite at a rate at which nothing can have changed; no rate causes this.",
+    CurveKind.DISAGREE: "The curves disagree ({kinds}).",
 }
 _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.PLATEAU: "test up to a larger end_lr to see where training fails",
@@ -29,23 +30,24 @@ _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.FLAT: "test up to a larger end_lr, train for more updates, or evaluate on more examples",
     CurveKind.TOO_FEW: "evaluate more often",
     CurveKind.BAD_DATA: "check the data for NaN and infinity",
+    CurveKind.DISAGREE: "use more seeds, or more updates",
 }
 _WHY = {  # max_lr
-    CurveKind.PEAK: ", a third of {lost:.2g}, as a safety margin",
+    CurveKind.PEAK: ", a third of {failure:.2g}, as a safety margin",
     CurveKind.PLATEAU: ", where the rise slows; larger rates may work too",
-    CurveKind.TOO_NARROW: ", a third of {lost:.2g}, as a safety margin",
+    CurveKind.TOO_NARROW: ", a third of {failure:.2g}, as a safety margin",
 }
 _AT_ONCE = (
     f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}.",
     "start from a smaller start_lr or, if these rates are tiny already, check the scale of inputs, targets and weights",
 )
+_TOO_NOISY = "The curve is too noisy to tell at which rate."
 _ABOVE = {  # the peak rate above max_lr, by what the metric does there
     CurveKind.PLATEAU: ["The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
                         "Believe the peak rate."],
     CurveKind.PEAK: ["The peak rate is above max_lr, since the loss still gains where the metric falls.",
                      "Try max_lr as the peak rate, too, and keep the better one."],
 }  # fmt: skip
-DISAGREE = "The curves disagree ({kinds})."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
 
@@ -57,15 +59,9 @@ def write_verdict(
 
     test: the first one, as it was read.  log_max_lr: what -log(loss) would give as max_lr; NaN if that does not apply.
     """
-    agreeing = [shape for shape in shapes if shape.kind == bounds.kind]
-    counts = Counter(shape.kind for shape in shapes)
-    if list(counts.values()).count(max(counts.values())) > 1:
-        seen = [DISAGREE.format(kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))]
-        advice = "use more seeds, or more updates"
-    else:
-        found, advice = _found(bounds, curves)
-        seen = [found, *_agreement(bounds, agreeing)]
-    words = _peaks(bounds) + _constant(bounds) + _with_advice(seen + _bounds(bounds), advice, bounds)
+    seen, advice = _found(bounds, shapes, curves)
+    words = _with_advice(seen + _agreement(bounds, shapes) + _bound_sentences(bounds), advice, bounds)
+    words = _peak_sentences(bounds) + _mean_predictor_warning(bounds) + words
     diverged = sum(curve.diverged and not curve.bad_data for curve in curves)
     if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
@@ -99,26 +95,38 @@ def format_bound(lr: float, ci: tuple[float, float]) -> str:
     return f"{lr:.2g} or lower" if low == 0 and high == lr else f"{lr:.2g} (95% CI {low:.2g} to {high:.2g})"
 
 
-def _found(bounds: Any, curves: Sequence[Curve]) -> tuple[str, str]:
-    """Return what most curves show, and what to do about it ("" for nothing)."""
+def _found(bounds: Any, shapes: Sequence[CurveShape], curves: Sequence[Curve]) -> tuple[list[str], str]:
+    """Return what more than half of the curves show, and what to do about it ("" for nothing)."""
     if bounds.kind is CurveKind.TOO_FEW and any(curve.diverged for curve in curves):
-        return _AT_ONCE[0].format(lr=max(test.frame["lr"].max() for test in bounds.tests)), _AT_ONCE[1]
-    return _SEEN[bounds.kind].format(lost=MAX_LR_DIVISOR * bounds.max_lr), _ADVICE.get(bounds.kind, "")
+        return [_AT_ONCE[0].format(lr=max(test.frame["lr"].max() for test in bounds.tests))], _AT_ONCE[1]
+    counts = Counter(shape.kind for shape in shapes)
+    at = f" at {bounds.failure_lr:.2g}" if np.isfinite(bounds.failure_lr) else ""
+    seen = _SEEN[bounds.kind].format(at=at, kinds=", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    if bounds.kind in _WHY and np.isnan(bounds.max_lr):
+        return [seen, _TOO_NOISY], _ADVICE[CurveKind.DISAGREE]
+    if bounds.kind is CurveKind.DISAGREE and CurveKind.BAD_DATA in counts:
+        return [seen], _ADVICE[CurveKind.BAD_DATA]
+    return [seen], _ADVICE.get(bounds.kind, "")
 
 
-def _bounds(bounds: Any) -> list[str]:
+def _bound_sentences(bounds: Any) -> list[str]:
     words = []
-    why = {"base_lr": ", where learning starts", "max_lr": _WHY.get(bounds.kind, "")}
-    for name in ("base_lr", "max_lr"):
-        lr, (low, high) = getattr(bounds, name), getattr(bounds, name.replace("lr", "ci"))
+    why = _WHY.get(bounds.kind, "").format(failure=bounds.failure_lr)
+    for name, lr, (low, high), reason in (
+        ("base_lr", bounds.base_lr, bounds.base_ci, ", where learning starts"),
+        ("max_lr", bounds.max_lr, bounds.max_ci, why),
+    ):
         if high > TOO_WIDE * low > 0:
             words.append(f"{name}: {lr:.2g}, too uncertain to use; its 95% CI spans more than a factor of {TOO_WIDE}.")
         elif np.isfinite(lr):
-            words.append(f"{name}: {format_bound(lr, (low, high))}{why[name].format(lost=MAX_LR_DIVISOR * lr)}.")
+            words.append(f"{name}: {format_bound(lr, (low, high))}{reason}.")
     return words + (_ABOVE.get(bounds.kind, []) if bounds.peaks["linear"][0] > bounds.max_lr else [])
 
 
-def _agreement(bounds: Any, agreeing: Sequence[CurveShape]) -> list[str]:
+def _agreement(bounds: Any, shapes: Sequence[CurveShape]) -> list[str]:
+    if bounds.kind is CurveKind.DISAGREE:
+        return []
+    agreeing = [shape for shape in shapes if shape.kind == bounds.kind]
     words, n, agree = [], bounds.n_curves, len(agreeing)
     if agree < n and np.isfinite([bounds.base_lr, bounds.max_lr]).any():
         words.append(f"{agree} of {n} curves show this; the bounds come from these curves.")
@@ -133,7 +141,7 @@ def _agreement(bounds: Any, agreeing: Sequence[CurveShape]) -> list[str]:
     return words
 
 
-def _peaks(bounds: Any) -> list[str]:
+def _peak_sentences(bounds: Any) -> list[str]:
     peak, (low, high) = bounds.peaks["linear"]
     if not np.isfinite(peak):
         return []
@@ -153,7 +161,7 @@ def _based_on(bounds: Any) -> list[str]:
     return [f"Based on {bounds.n_curves} curves.", *([more] if equal else [])]
 
 
-def _constant(bounds: Any) -> list[str]:
+def _mean_predictor_warning(bounds: Any) -> list[str]:
     """Return a warning where the targets' mean makes most of the fall of the loss and is far from the outputs."""
     tests = [test for test in bounds.tests if getattr(test, "constant_loss", None) is not None]
     shares = []
@@ -178,7 +186,7 @@ def _evaluation(bounds: Any, test: Any) -> list[str]:
     if chosen != "metric":
         words.append(f"The metric is {chosen}, since none was given.")
     if examples:
-        sharper = bounds.kind in (CurveKind.FLAT, CurveKind.TOO_NARROW) or not _is_sharp(bounds)
+        sharper = bounds.kind in (CurveKind.FLAT, CurveKind.TOO_NARROW, CurveKind.DISAGREE) or not _is_sharp(bounds)
         words.append(f"Each evaluation looks at {examples} examples.")
         if sharper:
             words.append("More of them, in larger batches of val_loader, would sharpen the bounds.")

@@ -190,12 +190,63 @@ def test_curves_without_a_seed_are_not_left_out():
     assert suggest_bounds(pd.concat([curve.assign(seed=None), curve.assign(seed=1.0)])).n_curves == 2
 
 
-def test_a_tie_between_kinds_of_curves_is_flat_and_the_verdict_says_that_they_disagree():
-    rising = 0.1 + np.maximum(np.log(LOG / LOG[50]), 0)
-    curves = pd.concat([noisy(range(2)), frame(rising, seed=8), frame(rising, seed=9)])
-    bounds = suggest_bounds(curves)
-    assert bounds.kind is CurveKind.FLAT and np.isnan([bounds.base_lr, bounds.max_lr]).all()
-    assert "The curves disagree (2 peak, 2 rising)" in bounds.verdict
+RISING = 0.1 + np.maximum(np.log(LOG / LOG[50]), 0)
+FLAT, PLATEAU = np.full(100, 0.1), broken(np.arange(100) / 100, later=0.05)
+
+
+@pytest.mark.parametrize(
+    ("others", "kinds"),
+    [([RISING, RISING], "2 peak, 2 rising"), ([FLAT, RISING, PLATEAU], "2 peak, 1 flat, 1 rising, 1 plateau")],
+)
+def test_curves_of_which_no_more_than_half_agree_disagree_and_more_seeds_are_advised(others, kinds):
+    bounds = suggest_bounds(pd.concat([noisy(range(2)), *(frame(y, seed=seed) for seed, y in enumerate(others, 2))]))
+    assert bounds.kind is CurveKind.DISAGREE and np.isnan([bounds.base_lr, bounds.max_lr, bounds.failure_lr]).all()
+    assert bounds.verdict.splitlines() == [
+        "Use more seeds, or more updates.", f"The curves disagree ({kinds}).", "Unknown: base_lr and max_lr.",
+        f"Based on {2 + len(others)} curves.",
+    ]  # fmt: skip
+
+
+def test_curves_that_disagree_are_read_again_as_they_were_written(tmp_path):
+    bounds = suggest_bounds(pd.concat([noisy([0]), frame(FLAT, seed=9)]))
+    bounds.to_json(tmp_path / "bounds.json")
+    again = Bounds.from_json(tmp_path / "bounds.json")
+    assert again == bounds and again.kind is CurveKind.DISAGREE
+
+
+def test_no_rate_is_proposed_where_as_many_curves_have_bad_data_as_have_not():
+    good, bad = (Test(frame(hill(LOG)).assign(train_loss=FALLING_LOSS)) for _ in range(2))
+    bad.bad_data = True
+    bounds = suggest_bounds([good, bad])
+    assert np.isnan(bounds.peak_lr("linear")) and bounds.verdict.splitlines()[:2] == [
+        "Check the data for NaN and infinity.", "The curves disagree (1 peak, 1 bad data).",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("evaluations", "seed", "kind"), [(10, 20, CurveKind.PEAK), (10, 212, CurveKind.PLATEAU)])
+def test_one_curve_with_no_resample_of_its_kind_has_no_bounds_and_says_so(evaluations, seed, kind):
+    lr = np.geomspace(1e-4, 10, evaluations)
+    bounds = suggest_bounds(frame(hill(lr) + np.random.default_rng(seed).normal(0, 0.3, evaluations), lr))
+    first, seen, why, unknown, *_ = bounds.verdict.splitlines()
+    assert bounds.kind is kind and np.isnan([bounds.base_lr, bounds.max_lr, bounds.failure_lr]).all()
+    assert first == "Use more seeds, or more updates." and "nan" not in bounds.verdict
+    assert seen.startswith("The metric rises, then") and unknown == "Unknown: base_lr and max_lr."
+    assert why == "The curve is too noisy to tell at which rate."
+
+
+@pytest.mark.parametrize(("metric", "factor"), [(hill(LOG), 3), (PLATEAU, np.nan), (FLAT, np.nan)])
+def test_training_fails_at_three_times_max_lr_where_max_lr_was_read_off_a_failure(metric, factor):
+    bounds = suggest_bounds(frame(metric))
+    assert bounds.failure_lr == pytest.approx(factor * bounds.max_lr, nan_ok=True)
+    if bounds.kind is CurveKind.PEAK:
+        assert f"diverges at {bounds.failure_lr:.2g}." in bounds.verdict
+
+
+def test_a_peak_that_is_too_narrow_names_where_training_fails():
+    bounds = suggest_bounds(frame(hill(LOG, rise=0.3, fall=0.3)))
+    assert bounds.kind is CurveKind.TOO_NARROW and bounds.failure_lr == pytest.approx(3 * bounds.max_lr)
+    assert f"The metric falls at {bounds.failure_lr:.2g}, too soon" in bounds.verdict
+    assert f"a third of {bounds.failure_lr:.2g}, as a safety margin" in bounds.verdict
 
 
 @pytest.mark.parametrize("column", ["net", "dataset", "arm"])

@@ -67,6 +67,49 @@ def test_a_batchs_size_is_the_length_of_its_longest_tensor():
     assert [batch_size(batch) for batch in (torch.tensor(3.0), (), "abc", 7)] == [1, 1, 1, 1]
 
 
+def boxes(*counts):
+    return [{"boxes": torch.zeros(count, 4), "labels": torch.zeros(count)} for count in counts]
+
+
+IMAGES, MASKS = [torch.zeros(3, 8, 8)] * 2, [torch.zeros(8, 8)] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "size"),
+    [
+        ((IMAGES, boxes(7, 1)), 2),  # as torchvision's detection references collate them
+        (tuple(zip(*zip(IMAGES, boxes(3, 3), strict=True), strict=True)), 2),
+        ((IMAGES[:1], boxes(7)), 1),
+        ((IMAGES, MASKS), 2),
+        ((IMAGES, torch.zeros(2)), 2),
+        ((IMAGES, torch.zeros(2, 3)), 2),
+        ((IMAGES, [4, 4]), 2),
+        ((["ab", "cd", "ef"], ["gh", "ij", "kl"]), 3),
+        (([torch.zeros(9, 1), torch.zeros(5, 1)], [torch.zeros(9), torch.zeros(5)]), 2),  # sequences and their labels
+        ([{"image": image, "boxes": torch.zeros(9, 4)} for image in IMAGES], 2),
+        ({"pixels": torch.zeros(2, 3, 8, 8), "labels": boxes(7, 1)}, 2),
+    ],
+)
+def test_lists_of_examples_count_by_their_own_length(batch, size):
+    assert batch_size(batch) == size
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets"),
+    [
+        ([torch.zeros(5, 3, 8, 8)] * 2, torch.zeros(5)),  # two views of each image
+        ((torch.zeros(5, 3, 8, 8), torch.zeros(5, 7)), torch.zeros(5)),  # an image and a text
+        ((torch.zeros(5, 9), torch.zeros(2, 7)), (torch.zeros(5), torch.zeros(5))),  # nodes and edges
+        ((torch.zeros(5, 9), None), [torch.zeros(5), torch.zeros(5)]),
+        ((), torch.zeros(5)),
+        ({"x": torch.zeros(5, 9)}, {"y": torch.zeros(5)}),
+        ([torch.zeros(5, 9)], torch.tensor(1.0)),
+    ],
+)
+def test_several_inputs_are_no_list_of_examples(inputs, targets):
+    assert batch_size((inputs, targets)) == 5
+
+
 def test_numbers_that_are_not_finite_are_seen_anywhere_in_a_batch():
     good, bad = torch.ones(2), torch.tensor([1.0, torch.inf])
     for batch in (good, (good, "x", torch.ones(1, dtype=int)), {"a": [good]}, "abc"):
@@ -176,6 +219,7 @@ def test_the_logarithm_is_advised_beyond_a_factor_of_two(log_max_lr, said):
         ({"max_ci": (np.nan, np.nan)}, False),
         ({"kind": CurveKind.FLAT}, True),
         ({"kind": CurveKind.TOO_NARROW}, True),
+        ({"kind": CurveKind.DISAGREE}, True),
     ],
 )
 def test_more_examples_are_advised_where_an_interval_spans_a_factor_of_three(fields, more):
@@ -189,9 +233,9 @@ def test_more_examples_are_advised_where_an_interval_spans_a_factor_of_three(fie
 def test_a_constant_that_makes_more_than_half_of_the_fall_is_named(constant, said):
     rows = pd.DataFrame({"train_loss": [np.nan, 1.0, 0.0, 3.0]})
     test = RangeTest(rows, constant_loss=constant, losses=(0.8, 1.2, 1.0, 1.0, 1.0, 9.0))
-    found = verdict._constant(told(tests=(test,)))
+    found = verdict._mean_predictor_warning(told(tests=(test,)))
     assert [share in words for share, words in zip(said, found, strict=False)] == [True] * len(said)
-    without = verdict._constant(told(tests=(RangeTest(rows, constant_loss=constant),)))
+    without = verdict._mean_predictor_warning(told(tests=(RangeTest(rows, constant_loss=constant),)))
     assert bool(without) == bool(found) == bool(said)
 
 

@@ -40,6 +40,16 @@ def test_numbers_of_all_kinds_are_metrics(value):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float32, torch.float32),
+     (torch.float64, torch.float64), (torch.uint8, torch.float32)],
+)  # fmt: skip
+def test_a_metric_in_half_precision_is_widened(dtype, kept):
+    value = checked_metric(lambda outputs, targets: torch.tensor([3], dtype=dtype))(None, None)
+    assert value.dtype == kept and value.shape == (1,) and value == 3
+
+
+@pytest.mark.parametrize(
     ("returned", "got"),
     [(lambda out, y: out, "Tensor"), (lambda out, y: {"x": out, "y": y}, "dict"), (lambda *a: (*a, 0), "tuple of 3")],
 )

@@ -88,6 +88,23 @@ def test_a_metric_is_averaged_by_the_size_of_batches():
     assert test.frame.metric.tolist() == pytest.approx([(4 * 4 + 2 * 2) / 6] * 5)
 
 
+def evaluated(metric, batches, autocast=None):
+    model = nn.Linear(2, 1)
+    trainer = Trainer(model, sgd(model.parameters()), F.mse_loss, default_forward, metric, autocast, None)
+    return trainer.evaluate(batches)
+
+
+def test_a_mean_over_a_thousand_batches_of_a_metric_in_half_precision_is_exact():
+    one = torch.zeros(1, 2), torch.zeros(1, 1)
+    assert evaluated(lambda *_: torch.tensor(0.5, dtype=torch.bfloat16), [one] * 1000) == 0.5
+
+
+def test_a_metric_in_half_precision_does_not_overflow_with_the_size_of_batches():
+    pair = torch.zeros(256, 2), torch.full((256, 1), 15.0)
+    minus_mse = lambda outputs, targets: -(outputs * 0 - targets.half()).square().mean()  # noqa: E731
+    assert evaluated(minus_mse, [pair] * 2, torch.float16) == -225
+
+
 LABELS = torch.tensor([0, 1, 1, 0, 1])
 
 
