@@ -193,11 +193,10 @@ def draw(ax: Any, finders: Mapping[str, pd.DataFrame], ours: Sequence[str] = ())
     ax.set(xlim=(-1.5, 101), ylim=(-0.6, len(names) - 0.4), yticks=range(len(names)), yticklabels=names)
     for label in ax.get_yticklabels():
         label.set_weight("bold" if label.get_text() in ours else "normal")
+    hard = f", triangle: {hardest}" if hardest else ""
     ax.set_xlabel(
-        "regret, % of the gain lost"
-        if hardest is None
-        else "regret, % of the gain lost; dot: a task, triangle: "
-        f"{hardest}, means over schedules\nworst: of single tasks and schedules"
+        "regret, % of the gain lost\n"
+        f"bar: mean over tasks and schedules; dot: a task{hard}, mean over schedules\nworst: one task, one schedule"
     )
     return ax
 
