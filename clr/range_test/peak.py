@@ -19,6 +19,7 @@ How the constants were chosen (`benchmarks/range_test_regret.py` judges every ta
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 __all__ = ["FACTORS", "INTERVAL", "in_logs", "landmark", "peak_rates"]
 
@@ -29,11 +30,11 @@ FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
 FACTORS = {"constant": 14.0, "triangular": 8.0, "linear": 8.0, "one-cycle": 8.0, "cosine": 8.0}
 INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
 
-Curve = tuple[Sequence[float], Sequence[float]]
+RatesAndLosses = tuple[Sequence[float], Sequence[float]]
 
 
 def peak_rates(
-    curves: Sequence[Curve], factors: Mapping[str, float] = FACTORS
+    curves: Sequence[RatesAndLosses], factors: Mapping[str, float] = FACTORS
 ) -> dict[str, tuple[float, tuple[float, float]]]:
     """Return the rate to train with by schedule, and the two rates between which the best one lies.
 
@@ -55,7 +56,7 @@ def peak_rates(
     return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
 
 
-def in_logs(curves: Sequence[Curve]) -> list[Curve]:
+def in_logs(curves: Sequence[RatesAndLosses]) -> list[RatesAndLosses]:
     """Return the curves with the logarithms of their losses, or unchanged where a loss is 0 or negative."""
     losses = [np.asarray(losses, float) for _, losses in curves]
     if any((part <= 0).any() for part in losses):
@@ -63,7 +64,7 @@ def in_logs(curves: Sequence[Curve]) -> list[Curve]:
     return [(rates, np.log(part)) for (rates, _), part in zip(curves, losses, strict=True)]
 
 
-def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:
+def landmark(curves: Sequence[RatesAndLosses], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:
     """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no clear gain.
 
     >>> landmark([([0.01, 0.1, 1.0], [1.0, 1.0, 1.0])])
@@ -71,16 +72,14 @@ def landmark(curves: Sequence[Curve], width: float = WIDTH, clear: float = CLEAR
     """
     place = np.log10(max((rates for rates, _ in curves), key=len))
     losses = [part for part in (_finite(np.asarray(losses, float)) for _, losses in curves) if len(part)]
-    if len(place) < 2 or max(map(len, losses), default=0) < 2:
+    if max(map(len, losses), default=0) < 2 or not place[-1] > place[0]:
         return float("nan")
     step = (place[-1] - place[0]) / (len(place) - 1)
-    kernel = np.exp(-0.5 * ((place[:, None] - place) / width) ** 2)
-    kernel /= kernel.sum(1, keepdims=True)
-    loss = np.mean([_capped(part, kernel) for part in losses], axis=0)
+    loss = np.mean([_capped(part, len(place), width / step) for part in losses], axis=0)
     before = float(np.mean([part[:FIRST].mean() for part in losses]))
     jumps = np.abs(np.concatenate([np.diff(part[: max(FIRST, len(place) // 5)]) for part in losses]))
     noise = 1.4826 * float(np.median(jumps)) / np.sqrt(2 * FIRST * len(losses))  # of the untrained loss
-    smooth = kernel @ loss
+    smooth = _smoothed(loss, width / step)
     lowest = int(smooth.argmin())
     gain = before - smooth[lowest]
     if lowest < FIRST or not gain > max(clear * noise, 1e-9 * np.abs(loss).max()):  # it rises at once, or never falls
@@ -98,10 +97,16 @@ def _finite(losses: np.ndarray) -> np.ndarray:
     return losses[: bad[0]] if len(bad) else losses
 
 
-def _capped(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def _capped(losses: np.ndarray, rates: int, width: float) -> np.ndarray:
     """Return a loss per rate, none above the untrained loss plus the gain, which is also what follows a curve's end."""
-    n = len(losses)
     before = losses[:FIRST].mean()
-    part = kernel[:n, :n] / kernel[:n, :n].sum(1, keepdims=True)
-    top = 2 * before - min((part @ losses).min(), before)
-    return np.concatenate([losses.clip(max=top), np.full(len(kernel) - n, top)])
+    top = 2 * before - min(_smoothed(losses, width).min(), before)
+    return np.concatenate([losses.clip(max=top), np.full(rates - len(losses), top)])
+
+
+def _smoothed(losses: np.ndarray, width: float) -> np.ndarray:
+    """Return means weighted by a Gaussian. Its standard deviation is `width` updates; it is cut off at the ends."""
+    sums, weights = (
+        gaussian_filter1d(values, width, mode="constant", truncate=8) for values in (losses, np.ones(len(losses)))
+    )
+    return sums / weights

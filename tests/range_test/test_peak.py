@@ -1,9 +1,11 @@
 """The rule for peak rates: it follows units, and counts what ended early as lost."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from clr.range_test.peak import FACTORS, INTERVAL, landmark, peak_rates
+from clr.range_test.peak import FACTORS, INTERVAL, _smoothed, landmark, peak_rates
 
 RATES = np.logspace(-5, 1, 121)
 
@@ -18,6 +20,34 @@ def valley(edge: float = 0.3, seed: int = 0, noise: float = 0.02) -> np.ndarray:
 def test_the_landmark_is_where_the_gain_is_lost() -> None:
     assert landmark([(RATES, valley(0.3))]) == pytest.approx(0.3, rel=0.3)
     assert landmark([(RATES, valley(0.03))]) == pytest.approx(0.03, rel=0.3)
+
+
+def by_definition(losses: np.ndarray, width: float) -> np.ndarray:
+    updates = np.arange(len(losses))
+    kernel = np.exp(-0.5 * ((updates[:, None] - updates) / width) ** 2)
+    return kernel @ losses / kernel.sum(1)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 9, 121, 500])
+@pytest.mark.parametrize("width", [1e-9, 0.7, 3.0, 40.0])
+def test_losses_are_averaged_with_the_weights_of_a_gaussian_also_at_the_ends(updates: int, width: float) -> None:
+    losses = 1e3 + np.random.default_rng(0).standard_normal(updates)
+    np.testing.assert_allclose(_smoothed(losses, width), by_definition(losses, width), rtol=1e-13)
+
+
+def test_a_landmark_of_thousands_of_updates_needs_little_memory() -> None:
+    rates = np.logspace(-5, 1, 4000)
+    losses = np.interp(np.log(rates), np.log(RATES), valley())
+    tracemalloc.start()
+    found = landmark([(rates, losses)] * 2)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == pytest.approx(0.3, rel=0.3) and most < 2**20  # bytes; a matrix of all pairs has 128 million
+
+
+def test_rates_that_do_not_rise_have_no_landmark() -> None:
+    for rates in (RATES[::-1], np.ones(len(RATES))):
+        assert np.isnan(landmark([(rates, valley())]))
 
 
 def test_rates_in_other_units_move_the_peak_with_them() -> None:
