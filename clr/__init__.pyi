@@ -32,6 +32,7 @@ from .policies import Triangular as Triangular
 from .policies import Triangular2 as Triangular2
 from .policies import step_size as step_size
 from .range_test import Bounds as Bounds
+from .range_test import RangeTest as RangeTest
 from .range_test import find_bounds as find_bounds
 from .range_test import lr_range_test as lr_range_test
 from .range_test import suggest_bounds as suggest_bounds

@@ -216,7 +216,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("suggest_bounds", lambda: clr.suggest_bounds(without(CURVE, "lr")), ValueError, "tests must have the column 'lr'"),
     ("suggest_bounds", lambda: clr.suggest_bounds(CURVE.astype(str)), TypeError, "tests must hold numbers in"),
     ("suggest_bounds", lambda: clr.suggest_bounds(CURVE.assign(lr=-CURVE["lr"])), ValueError, "finite rates >= 0"),
-    ("range_test", lambda: clr.range_test.RangeTest(CURVE).plot(5), TypeError, "ax must be matplotlib axes, got 5"),
+    ("RangeTest", lambda: clr.RangeTest(CURVE).plot(5), TypeError, "ax must be matplotlib axes, got 5"),
     ("range_test", lambda: clr.suggest_bounds(CURVE).plot("ax"), TypeError, "ax must be matplotlib axes, got 'ax'"),
     # runs and experiments
     ("training", lambda: config(net=5), ValueError, "net must be 'Cifar10Quick' or"),

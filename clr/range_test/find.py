@@ -55,8 +55,9 @@ def find_bounds(
 
     Scouts of 40 updates, from 1e-7 to 10, find the decades in which the model learns and fails. Then each seed makes
     one curve of `iterations` updates there, exponentially spaced, which ends early once training has failed.
-    Evaluations cost less than the training: they look at a fixed part of val_loader, drawn once. Afterwards everything
-    is restored exactly, as `lr_range_test` does it.
+    Evaluations cost less than the training: they look at a fixed part of val_loader, drawn once. The optimizer's hooks
+    are called, so one that clips gradients clips them here, too. Afterwards everything is restored exactly, as
+    `lr_range_test` does it.
 
     Args:
         model: on any device. Or a function that takes nothing and returns (model, optimizer), both new; then optimizer

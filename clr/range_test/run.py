@@ -54,8 +54,9 @@ def lr_range_test(
     """Train while the rate rises from start_lr to end_lr, measure the metric along the way, and restore everything.
 
     The row for rate r is what the model does after the update made with r. Groups keep their multiples of the rate,
-    by the rule that `PolicyLR` follows, too. Schedulers are not called. The test restores model, optimizer, gradients,
-    modes, scaler, loaders and random states exactly, also after an exception or Ctrl-C.
+    by the rule that `PolicyLR` follows, too. Schedulers are not called. The optimizer's hooks are, so gradients can be
+    clipped in one (`register_step_pre_hook`). The test restores model, optimizer, gradients, modes, scaler, loaders and
+    random states exactly, also after an exception or Ctrl-C.
 
     Args:
         model: on any device; batches are moved to it. Submodules in eval mode stay so, unless the whole model is.
