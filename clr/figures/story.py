@@ -76,8 +76,8 @@ def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates:
     k = np.arange(_checks.positive_int("updates", updates))
     for arm, policy in policies.items():
         ax.plot(k, policy(k), label=look(arm)[2], **line_style(arm))
-    ax.set(ylabel="learning rate", xlim=(0, updates), ylim=(0, 1.3 * ax.get_ylim()[1]))
-    ax.legend(loc="upper center", ncols=len(policies), frameon=False, fontsize=11)
+    ax.set(ylabel="learning rate", xlim=(0, updates), ylim=(0, None))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=11)  # beside the labels below
     updates_axis(ax, "")
     claim(ax, "3. The schedules with these peak rates")
 
