@@ -14,6 +14,7 @@ from clr.experiments import EXPERIMENTS
 from clr.figures import base, claims, range_tests
 from clr.policies import Fixed, Triangular
 from clr.range_test import curve
+from clr.range_test.peak import FACTORS
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,14 @@ def test_one_policy_alone_needs_no_legend(ax):
     assert figures.draw_rates(ax, {"fixed": Fixed(0.001)}, 80).get_legend() is None
 
 
+def test_only_the_name_of_a_family_takes_its_colour(ax):
+    figures.draw_rates(ax, {name: Fixed(0.001) for name in ("triangular2", "cycles", "exp_range", "cosine")}, 80)
+    families = {name: colour for name, (colour, _) in base.FAMILIES.items()}
+    own, cycles, second, cosine = (line.get_color() for line in ax.get_lines())
+    assert (cycles, cosine) == (families["cycles"], families["cosine"])
+    assert own != second and {"#0173b2", "#de8f05", "#029e73"}.isdisjoint({own, second})
+
+
 def test_the_style_fixes_the_size_that_a_figure_prints_and_its_white_ground(ax):
     assert repr(ax.figure) == "<Figure size 800x450 with 1 Axes>"
     assert ax.figure.get_facecolor() == (1, 1, 1, 1)
@@ -77,6 +86,11 @@ def test_families_differ_in_greyscale_or_in_dashes():
         for second, others in looks[:i]:
             weights = [0.299, 0.587, 0.114]
             assert dashes != others or abs(np.dot(weights, first) - np.dot(weights, second)) > 0.15
+
+
+def test_the_five_schedules_of_a_range_test_and_one_of_your_own_look_different():
+    looks = [str(base.line_style(name)) for name in (*FACTORS, "mine")]
+    assert len(set(looks)) == 6
 
 
 @pytest.mark.parametrize("arm", [arm for name in ("headline", "headline-controls", "controls", "paper-table-1",
@@ -292,6 +306,66 @@ def test_a_bound_that_is_not_known_is_not_drawn(ax):
     figures.draw_range_test(ax, curve, unknown)
     assert len(ax.get_lines()) == 1 and not texts(ax)
     assert title(ax) == "This test does not determine max_lr (one curve)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "base_lr", "verdict", "diverged", "claim"),
+    [
+        ("flat", np.nan, "", False, "No bounds: the metric never rises"),
+        ("disagree", np.nan, "", False, "No bounds: the curves disagree"),
+        ("rising", 0.2, "", False, "No max_lr: the metric still rises at the end"),
+        ("too few", np.nan, "", False, "No bounds: too few evaluations"),
+        ("too few", np.nan, "", True, "No bounds: training fails at once"),
+    ],
+)
+def test_a_picture_says_why_a_bound_is_unknown(ax, kind, base_lr, verdict, diverged, claim):
+    unknown = Bounds()
+    vars(unknown).update(kind=kind, base_lr=base_lr, max_lr=np.nan, max_ci=(np.nan, np.nan), verdict=verdict)
+    unknown.tests = [type("Test", (), {"diverged": diverged})]
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": RATES}), unknown)
+    assert title(ax) == f"{claim} (one curve)"
+
+
+def test_the_title_has_words_for_every_kind_of_curve_without_max_lr():
+    found = {curve.CurveKind.PEAK, curve.CurveKind.PLATEAU, curve.CurveKind.TOO_NARROW}
+    assert set(range_tests._WHY_UNKNOWN) == set(curve.CurveKind) - found
+
+
+@pytest.mark.parametrize(("level", "limits"), [(0.34, (0.24, 0.44)), (0.005, (0, 0.2)), (1.0, (0.8, 1))])
+def test_noise_in_a_share_does_not_look_like_learning(ax, level, limits):
+    curve = pd.DataFrame({"lr": RATES, "mean": level - 0.002 * (RATES > 0.5), "n": 1})
+    figures.draw_range_test(ax, curve, metric="accuracy")
+    assert ax.get_ylim() == pytest.approx(limits, abs=0.002)
+
+
+def test_the_axis_of_a_share_ends_at_1(ax):
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": RATES**0.1}), metric="accuracy")
+    assert ax.get_ylim()[1] == 1
+
+
+def test_a_curve_without_a_gain_fails_nowhere(ax):
+    flat = Bounds()
+    vars(flat).update(kind="flat", verdict="", base_lr=np.nan, max_lr=np.nan)
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": 0.5 + 1e-9 * np.sin(10 * RATES)}), flat)
+    assert not texts(ax)
+
+
+def test_intervals_that_overlap_are_shaded_at_the_foot_alone_and_apart(ax):
+    wide = Bounds()
+    wide.base_ci = (0.05, 0.45)
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": np.clip(RATES - 0.2, 0, 0.3)}), wide)
+    low, high = sorted((patch.get_y(), patch.get_y() + patch.get_height()) for patch in ax.patches)
+    assert low[1] <= high[0] and high[1] < 0.2
+    ax.clear()
+    figures.draw_range_test(ax, pd.DataFrame({"lr": RATES, "mean": np.clip(RATES - 0.2, 0, 0.3)}), Bounds())
+    assert [patch.get_height() for patch in ax.patches] == [1, 1]
+
+
+def test_rates_within_a_decade_are_written_without_powers_of_ten(ax):
+    rates = np.geomspace(24, 38, 20)
+    figures.draw_range_test(ax, pd.DataFrame({"lr": rates, "mean": rates}), spacing="exponential")
+    ax.figure.canvas.draw()
+    assert "30" in [label.get_text() for label in ax.get_xticklabels(which="minor")]
 
 
 def test_what_others_read_is_a_bracket_above(ax):

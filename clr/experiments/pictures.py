@@ -220,15 +220,17 @@ def proposed_bounds(study: Study) -> Bounds | None:
 
 
 def proposed_rates(study: Study) -> Figure | None:
-    """Draw the residual net's range test, the schedules it proposes, and what each reached; runs may be missing."""
+    """Draw the residual net's range test, the schedules it proposes, and, from the first run on, what each reached."""
     found, runs = proposed_bounds(study), study.runs("resnet")
     if found is None:
         print(f"Not finished at scale {study.scale}: `python -m clr run resnet` and `python -m tools.resnet_bounds`")
         return None
     configs = {arm: study.config("resnet", arm) for arm in PROPOSED}
-    figure, axes = plt.subplots(4, 1, height_ratios=(3.2, 2, 2, 3.6), figsize=(9.5, 12), layout="constrained")
-    policies = {arm: config.policy for arm, config in configs.items()}
-    figures.draw_story(axes, found, policies, configs["linear"].iterations, runs[runs["arm"].isin(PROPOSED)])
+    policies, runs = {arm: config.policy for arm, config in configs.items()}, runs[runs["arm"].isin(PROPOSED)]
+    heights = (3.2, 2, 2) if runs.empty else (3.2, 2, 2, 3.6)
+    size = (9.5, 1.11 * sum(heights))
+    figure, axes = plt.subplots(len(heights), 1, height_ratios=heights, figsize=size, layout="constrained")
+    figures.draw_story(axes, found, policies, configs["linear"].iterations, runs)
     return figure
 
 

@@ -28,8 +28,10 @@ FAMILIES = {  # colour and dashes of each family of schedules, everywhere
     "one cycle": ("#a0508f", (7, 2, 1.5, 2)),
     "steps, high rate": (_BLUE, (3, 1.2)),
     "steps, low rate": ("#707070", ""),
-    "other": (_BROWN, (1.2, 1.2)),
+    "cosine": (_BROWN, (1.2, 1.2)),
+    "other": ("#202020", (1.2, 1.2)),
 }
+OWN = (("#202020", ""), ("#56b4e9", (5, 1.5)), ("#d55e00", (1.2, 1.2)))  # of what is no family, in turn
 ARMS = {  # arm, or how it begins: its family, and its name in words
     "triangular-25k-drops": ("cycles", "cycles, then drops"),
     "triangular-32k-drops": ("cycles", "cycles, then drops"),
@@ -49,7 +51,7 @@ ARMS = {  # arm, or how it begins: its family, and its name in words
     "fixed-0.": ("steps, high rate", "steps, high rate"),
     "fixed": ("steps, low rate", "steps, low rate"),
     "constant": ("steps, low rate", "constant rate"),
-    "cosine": ("steps, high rate", "half a cosine"),
+    "cosine": ("cosine", "half a cosine"),
     "decay": ("other", "short decay"),
     "exp": ("other", "exponential decay"),
 }
@@ -84,7 +86,15 @@ def look(arm: str) -> tuple[str, Any, str]:
 
 def line_style(arm: str) -> dict[str, Any]:
     """Return an arm's colour and dashes as matplotlib's arguments."""
-    colour, dashes, _ = look(arm)
+    return _as_arguments(*look(arm)[:2])
+
+
+def own_style(i: int) -> dict[str, Any]:
+    """Return the i-th colour and dashes that no family has."""
+    return _as_arguments(*OWN[i % len(OWN)])
+
+
+def _as_arguments(colour: str, dashes: Any) -> dict[str, Any]:
     return {"color": colour, "linestyle": (0, dashes) if dashes else "-"}
 
 

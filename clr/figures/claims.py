@@ -152,8 +152,6 @@ def init(frame: pd.DataFrame) -> str:
 def proposed(frame: pd.DataFrame) -> str:
     """Return what the arms of a frame reached at their ends: the lowest and the highest mean, and n."""
     ends = {str(arm): _finals(frame, str(arm)) for arm in frame["arm"].unique()}
-    if not ends:
-        return "What each reaches: nothing has finished yet"
     n = _range([len(finals) for finals in ends.values()])
     reached = _range([100 * finals.mean() for finals in ends.values()], "%", 1)
     return f"Trained with them, the net reaches {reached} (n = {n})"

@@ -20,6 +20,7 @@ from clr.figures.base import (
     line_style,
     look,
     mean_rows,
+    own_style,
     percent_axis,
     updates_axis,
 )  # fmt: skip
@@ -32,20 +33,22 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
 
     Args:
         policies: by the name that the legend gives each; any callables of an array of iterations. The name of a family
-            of schedules, such as "line to zero", takes that family's colour.
+            of schedules, such as "line to zero", takes that family's colour; other names take colours of no family.
     """
     check_axes(ax)
     if not isinstance(policies, Mapping):
         raise TypeError(f"policies must be a mapping of names to policies, got {policies!r}")
     iterations = _checks.positive_int("iterations", iterations)
     k = np.arange(iterations + 1)
+    others = [name for name in policies if name not in FAMILIES]
     for name, policy in policies.items():
-        own = line_style(name) if name in FAMILIES else {}
+        own = line_style(name) if name in FAMILIES else own_style(others.index(name))
         ax.plot(k, _checks.function(f"policies[{name!r}]", policy)(k), label=name, **own)
     updates_axis(ax)
     ax.set(ylabel="learning rate", xlim=(0, iterations), ylim=(0, None))
     if len(policies) > 1:  # above the axes: a cyclical rate leaves no corner free
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+        columns = 4 if len(policies) == 4 else 3
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
     return ax
 
 

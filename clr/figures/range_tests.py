@@ -14,6 +14,15 @@ from clr.figures.base import MIN_RUNS, check_axes, claim, percent_axis
 __all__ = ["draw_peak", "draw_range_test"]
 
 LOST_FRACTION = 0.5  # of the gain: from there on the test has failed
+LEAST = 0.2  # height of a share's axis: noise must not look like learning
+_WHY_UNKNOWN = {  # by the kind of the curves
+    "rising": "the metric still rises at the end",
+    "falling": "the metric falls, with no clear rise before",
+    "flat": "the metric never rises",
+    "too few": "too few evaluations",
+    "bad data": "the data are not finite",
+    "disagree": "the curves disagree",
+}
 
 
 def draw_range_test(
@@ -44,13 +53,14 @@ def draw_range_test(
         ax.fill_between(curve["lr"], curve["low"], curve["high"], color=blue, alpha=0.15, linewidth=0)
     if is_smoothed:
         ax.plot(curve["lr"], curve["smooth"], color=blue, linewidth=2.4)
-    ax.set(xlabel="learning rate", ylabel=metric, xscale="log" if spacing == "exponential" else "linear")
-    if "accuracy" in metric:
-        percent_axis(ax.yaxis)
-    ax.set_xlim(curve["lr"].min(), curve["lr"].max())
+    _set_rates(ax, curve, spacing)
+    ax.set_ylabel("metric (larger is better)" if metric == "metric" else metric)
     ax.margins(y=0.18)
     if is_smoothed:
         _leave_out_depths(ax, curve)
+    if "accuracy" in metric:
+        percent_axis(ax.yaxis)
+        _limit_share(ax, curve)
     _draw_failure(ax, curve, bounds)
     _draw_lines(ax, curve, bounds, spacing)
     for name, colour, below in (("base_lr", green, "starts"), ("max_lr", orange, "max_lr")):
@@ -60,11 +70,28 @@ def draw_range_test(
     return ax
 
 
+def _set_rates(ax: Axes, curve: pd.DataFrame, spacing: str) -> None:
+    low, high = curve["lr"].min(), curve["lr"].max()
+    ax.set(xlabel="learning rate", xscale="log" if spacing == "exponential" else "linear", xlim=(low, high))
+    if spacing == "exponential" and high < 10 * low:
+        ax.xaxis.set_minor_formatter("{x:g}")  # within a decade every label would have a power of ten
+
+
 def _leave_out_depths(ax: Axes, curve: pd.DataFrame) -> None:
     """End the axis below what was read, where a metric without a floor falls so deep that its rise would look flat."""
     low, high = curve["smooth"].min(), curve["smooth"].max()
     if curve["mean"].min() < 2 * low - high:
         ax.set_ylim(low - (high - low) / 2, high + (high - low) / 2)
+
+
+def _limit_share(ax: Axes, curve: pd.DataFrame) -> None:
+    """Let a share's axis end at 1, and span `LEAST` or more."""
+    low, high = ax.get_ylim()
+    if curve["mean"].max() <= 1 < high:
+        high = ax.set_ylim(top=1)[1]
+    if high - low < LEAST:
+        foot = min(max((low + high - LEAST) / 2, 0.0), 1 - LEAST)
+        ax.set_ylim(foot, foot + LEAST)
 
 
 def draw_peak(ax: Axes, bounds: Any) -> None:
@@ -90,14 +117,16 @@ def _interval(bounds: Any, name: str) -> tuple[float, tuple[float, float]]:
 
 
 def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: Any, word: str) -> None:
-    """Draw one bound as a line with its interval shaded, and write its rate at the foot."""
+    """Draw one bound as a line, write its rate at the foot, and shade its interval; two that overlap only there."""
     rate, (low, high) = _interval(bounds, name)
     if not np.isfinite(rate):
         return
-    ax.axvspan(max(low, curve["lr"].min()), high, color=colour, alpha=0.18, linewidth=0)
+    y = 0.04 if name == "max_lr" else 0.12
+    overlap = _interval(bounds, "base_lr")[1][1] > _interval(bounds, "max_lr")[1][0]
+    bottom, top = (y - 0.015, y + 0.06) if overlap else (0, 1)
+    ax.axvspan(max(low, curve["lr"].min()), high, bottom, top, color=colour, alpha=0.18, linewidth=0)
     ax.axvline(rate, color=colour, linewidth=2, linestyle="-" if name == "max_lr" else "--")
     most = "≤ " if low == 0 and high == rate else ""
-    y = 0.04 if name == "max_lr" else 0.12
     side, text = _beside(ax, rate, f"{word}: {most}{rate:.2g}", 0.75)
     ax.text(rate, y, text, transform=ax.get_xaxis_transform(), ha=side, weight="bold", color="0.15", zorder=5)
 
@@ -123,6 +152,8 @@ def failure(curve: pd.DataFrame) -> float:
 
 def _fails_at(curve: pd.DataFrame, bounds: Any) -> float:
     """Return the rate at which training fails: the one that max_lr was read off, else that of the mean curve."""
+    if getattr(bounds, "kind", "") == "flat":  # what looks like a gain is noise
+        return float("nan")
     known = getattr(bounds, "failure_lr", np.nan)
     return known if np.isfinite(known) else failure(curve)
 
@@ -162,7 +193,17 @@ def _claim(curve: pd.DataFrame, bounds: Any) -> str:
     if bounds is None:
         return "Range test"
     if not np.isfinite(top):
-        return "This test does not determine max_lr"
+        return _unknown(bounds)
     if np.isfinite(fails):
         return f"Training fails at {fails:.2g}; max_lr is {top:.2g}"
     return f"The rise slows at {top:.2g}; no failure up to {curve['lr'].max():.2g}"
+
+
+def _unknown(bounds: Any) -> str:
+    """Return which bounds are unknown, and why."""
+    why = _WHY_UNKNOWN.get(getattr(bounds, "kind", ""))
+    if why is None:
+        return "This test does not determine max_lr"
+    if bounds.kind == "too few" and any(test.diverged for test in bounds.tests):
+        why = "training fails at once"
+    return f"{'No max_lr' if np.isfinite(bounds.base_lr) else 'No bounds'}: {why}"

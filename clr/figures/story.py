@@ -32,21 +32,25 @@ def draw_story(
     """Draw from top to bottom a range test, the rates of the schedules it proposes, and how they trained.
 
     Args:
-        axes: four, for the test's held-out accuracy, its training loss, the rates and the test accuracy.
+        axes: four, for the test's held-out accuracy, its training loss, the rates and the test accuracy; the first
+            three where the frame is empty.
         bounds: a `clr.Bounds` with the curves of the test.
         policies: by arm.
         updates: of every run.
         frame: the runs of these arms, as `clr.results.read` returns them; arms may be missing, and it may be empty.
     """
-    if len(axes) != 4:
-        raise ValueError(f"axes must be four, for test, losses, rates and accuracies, got {len(axes)}")
-    test, losses, rates, reached = map(check_axes, axes)
+    if len(axes) != (3 if frame.empty else 4):
+        most = "three, for test, losses and rates" if frame.empty else "four, for test, losses, rates and accuracies"
+        raise ValueError(f"axes must be {most}, got {len(axes)}")
+    test, losses, rates, *reached = map(check_axes, axes)
     draw_range_test(test, bounds.curve, bounds, bounds.spacing, metric="held-out accuracy")
     claim(test, f"1. The range test ({len(bounds.tests)} curves): learning starts, learning fails")
     _draw_losses(losses, bounds, policies)
     losses.set_xlim(test.get_xlim())
     _draw_rates(rates, policies, updates)
-    _draw_reached(reached, check_runs(reached, frame, ("seed",)), updates)
+    updates_axis(axes[-1])
+    for ax in reached:
+        _draw_reached(ax, check_runs(ax, frame, ("seed",)), updates)
     return axes
 
 
@@ -60,8 +64,8 @@ def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], A
     for i, peak in enumerate(sorted({bounds.peak_lr(arm) for arm in policies})):
         names = [look(arm)[2] for arm in policies if bounds.peak_lr(arm) == peak]
         ax.axvline(peak, color="0.15", linewidth=1.4, linestyle=(0, (1, 1.5)))
-        text = f"{names[0] if len(names) == 1 else 'others'}: {peak:.2g} "
-        ax.text(peak, 0.86 - 0.14 * i, text, transform=ax.get_xaxis_transform(), ha="right", weight="bold")
+        text, side = f" {names[0] if len(names) == 1 else 'others'}: {peak:.2g} ", "left" if i else "right"
+        ax.text(peak, 0.86, text, transform=ax.get_xaxis_transform(), ha=side, weight="bold")
     ax.set(
         xlabel="learning rate", ylabel="training loss", xscale="log" if bounds.spacing == "exponential" else "linear"
     )
@@ -71,8 +75,9 @@ def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], A
 def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates: int) -> None:
     k = np.arange(_checks.positive_int("updates", updates))
     for arm, policy in policies.items():
-        ax.plot(k, policy(k), **line_style(arm))
+        ax.plot(k, policy(k), label=look(arm)[2], **line_style(arm))
     ax.set(ylabel="learning rate", xlim=(0, updates), ylim=(0, None))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=11)  # beside the labels below
     updates_axis(ax, "")
     claim(ax, "3. The schedules with these peak rates")
 
@@ -86,12 +91,8 @@ def _draw_reached(ax: Axes, frame: pd.DataFrame, updates: int) -> None:
         end = rows["accuracy"].iloc[-1]
         labels.append((rows.index[-1], end, f"{words}, {100 * end:.1f}% (n = {rows['n'].iloc[-1]})", colour))
     ax.set(ylabel="test accuracy", xlim=(0, updates))
-    updates_axis(ax)
     percent_axis(ax.yaxis)
-    if labels:
-        lowest, highest = (end(label[1] for label in labels) for end in (min, max))
-        ax.set_ylim(max(0.0, lowest - 0.2), min(1.0, highest + 0.08))
-    else:
-        ax.text(0.5, 0.5, "no run has finished (n = 0)", transform=ax.transAxes, ha="center", color="0.4")
+    lowest, highest = (end(label[1] for label in labels) for end in (min, max))
+    ax.set_ylim(max(0.0, lowest - 0.2), min(1.0, highest + 0.08))
     label_ends(ax, labels, 0.08)
     claim(ax, f"4. {proposed(frame)}")

@@ -316,5 +316,6 @@ def _mean_smooth(lr: Array, curves: Sequence[Curve]) -> Array:
     smooths = []
     for curve in (curve for curve in curves if len(curve.y) >= MIN_EVALUATIONS):
         at = np.exp(curve.x) if curve.log_axis else curve.x
-        smooths.append(np.interp(lr, at, smoothed(curve)[0], right=np.nan))
+        beyond = lr > at[-1] * (1 + 1e-9)  # a rate and the exponential of its logarithm are nearly equal
+        smooths.append(np.where(beyond, np.nan, np.interp(lr, at, smoothed(curve)[0])))
     return np.mean(smooths, axis=0) if smooths else np.nan * lr

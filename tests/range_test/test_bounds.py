@@ -138,9 +138,16 @@ def test_plots_mark_bounds_and_intervals_on_the_axis_of_the_test(lr):
     ax = bounds.plot()
     assert ax.get_xscale() == ("log" if lr is LOG else "linear")
     vertical = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert {bounds.base_lr, bounds.max_lr} <= set(vertical) and ax.get_ylabel() == "metric"
+    assert {bounds.base_lr, bounds.max_lr} <= set(vertical) and ax.get_ylabel() == "metric (larger is better)"
     assert bounds.plot(ax) is ax
     plt.close("all")
+
+
+def test_a_smooth_curve_ends_with_its_curve():
+    bounds = suggest_bounds(frame(hill(LOG[:60]), LOG[:60]))
+    assert bounds.curve["smooth"].notna().all()
+    shorter = suggest_bounds([Test(frame(hill(LOG))), Test(frame(hill(LOG[:60]), LOG[:60]))]).curve
+    assert shorter["smooth"].notna().tolist() == [True] * 60 + [False] * 40
 
 
 def test_a_range_test_draws_itself():
