@@ -228,7 +228,7 @@ def test_differences_are_sorted_and_hollow_without_an_interval(ax):
     markers = [line for line in ax.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in markers] == [1.5, 0.4, -2.0]
     assert [line.get_markerfacecolor() == "white" for line in markers] == [False, False, True]
-    whiskers = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_linewidth() == 3]
+    whiskers = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "|"]
     assert whiskers == [(0.5, 2.5), (-0.1, 0.9)]
     assert texts(ax) == ["n = 4", "n = 3", "n = 1"]
     assert title(ax) == "After 32,000 updates 1 of 3 schedules end clearly above cycles"

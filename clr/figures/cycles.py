@@ -201,7 +201,7 @@ def draw_controls(
 
 def _room_for_labels(ax: Axes, last: float, right: float) -> None:
     """Tick the updates as far as the curves go, and leave the axes' right part to the labels."""
-    ticks = MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True).tick_values(0, last)
+    ticks = np.asarray(MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True).tick_values(0, last))
     ax.set(xlim=(0, right), xlabel="")
     ax.set_xticks(ticks[ticks <= last])
 
