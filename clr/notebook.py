@@ -5,16 +5,25 @@ sliders are drawn once with their defaults: a saved notebook then shows a pictur
 """
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
-__all__ = ["growing", "is_static", "say", "sliders"]
+__all__ = ["growing", "in_jupyter", "is_static", "replacing", "say", "sliders"]
 
 
 def is_static() -> bool:
     """Return whether `CLR_STATIC=1` asks for pictures that do not move."""
     return os.environ.get("CLR_STATIC") == "1"
+
+
+def in_jupyter() -> bool:
+    """Return whether a kernel runs this, not a terminal; IPython is not imported for it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
 
 
 def say(text: str) -> None:
@@ -30,19 +39,27 @@ def growing(draw: Callable[[Any, Any], Any]) -> Callable[[Any], None]:
     Args:
         draw: takes a matplotlib figure and the frame, and draws.
     """
-    from io import BytesIO
-
-    from IPython import get_ipython
-    from IPython.display import Image, display
     from matplotlib.figure import Figure
 
-    handles: list[Any] = []  # one, from the first frame on: what is printed before stands above the picture
+    show = replacing()
 
-    def show(frame: Any) -> None:
-        if get_ipython() is None:  # outside a notebook
-            return
-        figure, png = Figure(figsize=(8, 5.4)), BytesIO()  # not through pyplot, which would show it a second time
-        draw(figure, frame)
+    def show_frame(frame: Any) -> None:
+        if in_jupyter():
+            figure = Figure(figsize=(8, 5.4))  # not through pyplot, which would show it a second time
+            draw(figure, frame)
+            show(figure)
+
+    return show_frame
+
+
+def replacing() -> Callable[[Any], None]:
+    """Return a function that displays a figure in place of the last one, as an image that a saved notebook keeps."""
+    handles: list[Any] = []  # one, from the first figure on: what is printed before stands above the picture
+
+    def show(figure: Any) -> None:
+        from IPython.display import Image, display
+
+        png = BytesIO()
         figure.savefig(png, format="png", dpi=100)
         if handles:
             handles[0].update(Image(png.getvalue()))

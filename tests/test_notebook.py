@@ -1,8 +1,10 @@
 """What the notebooks use: sentences, and sliders that are a picture where nothing can move."""
 
 import sys
+import types
 
 import pytest
+from matplotlib.figure import Figure
 
 from clr import notebook
 
@@ -19,6 +21,53 @@ def displayed(monkeypatch):
 def test_a_sentence_is_displayed_as_markdown_and_as_text(displayed):
     notebook.say("a **b**")
     assert displayed == [(({"text/markdown": "a **b**", "text/plain": "a **b**"},), {"raw": True})]
+
+
+KERNEL = types.SimpleNamespace(kernel=1)
+
+
+@pytest.mark.parametrize(("shell", "jupyter"), [(None, False), (object(), False), (KERNEL, True)])
+def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    assert notebook.in_jupyter() is jupyter
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not notebook.in_jupyter()
+
+
+class Place:
+    """Where a picture is displayed: what was shown there, first and later."""
+
+    def __init__(self, monkeypatch):
+        import IPython.display
+
+        self.shown = []
+        monkeypatch.setattr(IPython.display, "Image", lambda png: png[:4])
+        monkeypatch.setattr(IPython.display, "display", self.display)
+
+    def display(self, image, display_id):
+        self.shown.append((image, display_id))
+        return self
+
+    def update(self, image):
+        self.shown.append((image, "in its place"))
+
+
+@pytest.mark.parametrize("jupyter", [True, False])
+def test_a_growing_picture_replaces_itself_and_a_terminal_draws_none(monkeypatch, jupyter):
+    place, drawn = Place(monkeypatch), []
+    monkeypatch.setattr(notebook, "in_jupyter", lambda: jupyter)
+    show = notebook.growing(lambda figure, frame: drawn.append((figure.subplots().figure is figure, frame)))
+    for frame in ("first", "second", "third"):
+        show(frame)
+    assert drawn == [(True, frame) for frame in ("first", "second", "third")][: 3 * jupyter]
+    assert place.shown == [(b"\x89PNG", how) for how in (True, "in its place", "in its place")][: 3 * jupyter]
+
+
+def test_two_pictures_have_a_place_each(monkeypatch):
+    place, figure = Place(monkeypatch), Figure()
+    for _ in range(2):
+        notebook.replacing()(figure)
+    assert [how for _, how in place.shown] == [True, True]
 
 
 def test_static_sliders_draw_once_with_their_defaults_and_need_no_widgets(monkeypatch):

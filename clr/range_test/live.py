@@ -1,13 +1,13 @@
 """What `find_bounds` shows while it runs: one bar over all curves, or in Jupyter a picture that grows."""
 
-import io
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from clr.notebook import in_jupyter as _in_jupyter
+from clr.notebook import replacing
 from clr.range_test.record import RangeTest
 
 __all__ = ["Progress"]
@@ -16,16 +16,13 @@ SECONDS = 1.0  # between two pictures
 
 
 class Progress:
-    """The bar over all curves. In Jupyter the bar is text, and the picture above it is replaced as curves grow.
-
-    A saved notebook holds the last picture: it is a plain image, no widget.
-    """
+    """The bar over all curves. In Jupyter the bar is text, and the picture above it is replaced as curves grow."""
 
     def __init__(self, iterations: int, seeds: int) -> None:
         self.iterations, self.seeds = iterations, seeds
         self.rows: list[Any] = []
         self.curves: list[Any] = []  # of finished tests: rates and metrics
-        self.handle: Any = None
+        self.replace_picture = replacing()
         self.drawn = -math.inf
 
     def __enter__(self) -> "Progress":
@@ -68,15 +65,7 @@ class Progress:
         return figure
 
     def _show(self, figure: Any) -> None:
-        from IPython.display import Image, display
-
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=100)
-        image = Image(png.getvalue())
-        if self.handle is None:
-            self.handle = display(image, display_id=True)
-        else:
-            self.handle.update(image)
+        self.replace_picture(figure)
         self.drawn = time.monotonic()
 
 
@@ -84,10 +73,3 @@ def _figure() -> Any:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(7, 4), layout="constrained")
-
-
-def _in_jupyter() -> bool:
-    """Return whether a kernel runs this, not a terminal; IPython is not imported for it."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel")

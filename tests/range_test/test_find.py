@@ -2,7 +2,6 @@
 
 import copy
 import sys
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -268,16 +267,6 @@ def test_in_jupyter_one_picture_grows_and_stays(monkeypatch):
     find(seeds=2, iterations=40)
     assert [how for how, _ in shown] == ["display"] + ["update"] * (len(shown) - 1) and 2 <= len(shown) < 80
     assert all(image.startswith(b"\x89PNG") for _, image in shown)
-
-
-@pytest.mark.parametrize(
-    ("shell", "jupyter"), [(None, False), (object(), False), (types.SimpleNamespace(kernel=1), True)]
-)
-def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, jupyter):
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    assert live._in_jupyter() is jupyter
-    monkeypatch.delitem(sys.modules, "IPython")
-    assert not live._in_jupyter()
 
 
 @pytest.mark.parametrize(
