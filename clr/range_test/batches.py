@@ -32,7 +32,7 @@ class InfiniteLoader(Iterator[list[Any]]):
         raise ValueError("train_loader must give at least one batch in each epoch, got none")
 
     def examples(self) -> int:
-        """Return how many examples an update trains on, by the first batch, which stays first."""
+        """Return how many examples an update trains on, judged by the first batch, which is not used up."""
         first = self._next_batch()
         self.iterator = chain([first], self.iterator)
         return batch_size(first) * self.accumulation_steps
@@ -47,7 +47,7 @@ def draw_held_out(
 ) -> list[Any]:
     """Return the batches to evaluate on: the first of val_loader, or else the next ones of the training loader.
 
-    `count` of them, or as many as cost no more than the training does if evaluated every so many updates.
+    `count` of them; None for as many as cost no more than the training if evaluated every `every` updates.
     """
     budget = per_update * every * batches.examples()
     if val_loader is not None:
@@ -65,13 +65,13 @@ def draw_held_out(
 def evaluation_interval(
     batches: InfiniteLoader, held_out: list[Any], every: int, iterations: int, per_update: int = PER_UPDATE
 ) -> int:
-    """Return the updates between evaluations: more where held-out batches are large, up to a twentieth of all."""
+    """Return the updates between evaluations: more if the held-out batches are large, up to a twentieth of all."""
     examples = sum(batch_size(batch) for batch in held_out)
     return max(every, min(-(-examples // (per_update * batches.examples())), iterations // 20))
 
 
 def _up_to(examples: int, loader: Iterable[Any]) -> list[Any]:
-    """Return the loader's first batches, at least one, as long as they hold no more examples than this."""
+    """Return the loader's first batches: at least one, and at most this many examples together."""
     found: list[Any] = []
     for batch in loader:
         examples -= batch_size(batch)
@@ -122,7 +122,7 @@ def _are_lists_of_examples(inputs: Any, targets: Any) -> bool:
 
 
 def is_one_class(batches: Any) -> bool:
-    """Return whether batches are pairs whose targets are classes, all the same one. (Of other shapes it cannot tell.)
+    """Return whether batches are pairs whose targets are all of one class; False for batches of other shapes.
 
     >>> import torch
     >>> is_one_class([(torch.zeros(2, 3), torch.tensor([4, 4]))]), is_one_class([(torch.zeros(2, 3), torch.ones(2))])

@@ -1,9 +1,9 @@
 """The bounds of a cyclical policy and the rates to train with, from the curves of LR range tests. (Paper: section 3.3.)
 
-`clr.range_test.curve` says how one curve is read. The bounds are means over the curves, with Student's interval. The
-interval of a single curve comes from a block bootstrap of its prediction errors with random signs, which keeps the
-noise of every stretch of the curve where it is. It does not know how far the smoothing is off, so it is made wider, by
-a factor that `benchmarks/range_test_coverage.py` checks. The rates to train with come from the training losses
+`clr.range_test.curve` explains how one curve is read. The bounds are means over the curves, with Student's interval.
+The interval of a single curve comes from a block bootstrap of its prediction errors with random signs, which leaves the
+noise of each part of the curve in its place. It does not cover the error of the smoothing itself, so it is widened by a
+factor that `benchmarks/range_test_coverage.py` checks. The rates to train with come from the training losses
 (`clr.range_test.peak`).
 """
 
@@ -56,7 +56,7 @@ class Bounds:
     base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0 if most curves rise by their first evaluation, and
         ends at base_lr if all do.
     kind: what more than half of the curves show, or "disagree".
-    verdict: what to do, what was seen, the bounds, and caveats, one sentence a line.
+    verdict: what to do, what was seen, the bounds, and caveats, one sentence per line.
     curve: lr, mean of the metric, low and high (95% interval of the mean where no curve has ended; for one curve 95% of
         its noise), smooth, n (curves that reach this rate). Where the tests chose -loss, and no loss is 0 or negative,
         these are of -log(loss), which is what was read.  n_curves: how many.  spacing: "linear" or "exponential".
@@ -150,7 +150,7 @@ class Bounds:
         return ax
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write everything, with the curves; `from_json` reads it exactly."""
+        """Write everything, curves included; `from_json` reads it back exactly."""
         with open(_checks.path("path", path), "w", encoding="utf-8") as file:
             json.dump(self._values(), file, indent=1)
 
@@ -159,7 +159,7 @@ class Bounds:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: the file is no JSON, or lacks something.
+            ValueError: the file is not JSON, or lacks a field.
         """
         with open(_checks.path("path", path), encoding="utf-8") as file:
             try:

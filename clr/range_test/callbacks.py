@@ -1,4 +1,4 @@
-"""A user's functions, called so that a mistake in one is told in its words: forward, loss and metric."""
+"""Wrap the user's forward, loss and metric, so that errors name the function and its inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["checked_forward", "checked_metric", "with_note"]
 
 
 def checked_forward(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Return forward, with a TypeError where it returns anything but a pair."""
+    """Wrap forward: it raises a TypeError unless it returns a pair."""
 
     def called(model: Any, batch: Any) -> tuple[Any, Any]:
         pair = forward(model, batch)
@@ -25,7 +25,7 @@ def checked_forward(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
 
 
 def checked_metric(metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return metric, with a TypeError where it returns no number.
+    """Wrap metric: it raises a TypeError unless it returns a number.
 
     A tensor stays one, so that the device need not wait. It becomes float32 unless it is float64: sums over batches
     would overflow or stall in half precision.
@@ -45,7 +45,7 @@ def checked_metric(metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], An
 
 
 def with_note(name: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return a function of outputs and targets whose exceptions say what it was called with."""
+    """Wrap a function of outputs and targets: its exceptions get a note that describes both."""
 
     def called(outputs: Any, targets: Any) -> Any:
         try:
@@ -58,7 +58,7 @@ def with_note(name: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, 
 
 
 def _described(value: Any) -> str:
-    """Return dtype and shape of a tensor, otherwise the type.
+    """Return a tensor's dtype and shape, or the type of anything else.
 
     >>> import torch
     >>> _described(torch.zeros(32, 1)), _described([1])

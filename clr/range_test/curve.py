@@ -7,8 +7,8 @@ On the axis by which the test was spaced (the rate if linear, its logarithm othe
    (GCV) would take noise for signal.
 2. The metric *rises* if it reaches three standard deviations of its own noise above the untrained metric. Training that
    fails can make most of the noise and hide the rise before it. If the whole curve does not rise, what comes before its
-   best evaluation is judged alone, and the rest is smoothed apart. (With the best one, chosen as such, noise would rise
-   too often.)
+   best evaluation is judged alone, and the rest is smoothed apart. (With the best one included, noise would count
+   as a rise too often.)
 3. If the gain is lost again, `base_lr` is where a fifth of it is made, the start of the "20% to 80% rise time". (A
    tenth, the other usual start, scatters a third more over seeds.) `max_lr` is a third of the rate at which half of the
    gain is lost: a test passes a rate before the harm is done, and a net that is warmed up bears more than a fresh one.
@@ -19,12 +19,13 @@ On the axis by which the test was spaced (the rate if linear, its logarithm othe
    evaluation if that is unknown), a rise, and what follows. `base_lr` is where the first two meet. `max_lr` is where
    the last two meet if the last rises less than half as fast; otherwise the curve still rises and `max_lr` is unknown.
 
-A metric without a floor (-MSE) can fall without limit. Values below the untrained metric by more than the gain count as
-that far below: all of the gain is lost there, twice over.
+A metric without a floor (-MSE) can fall without limit. A value further below the untrained metric than the best one is
+above it counts as exactly that far below.
 
-Both places follow the units of the rate and of the metric. The three lines (4) have no constant but that half. They
-were settled after seeing the headline's range test and the earlier port's published one, and their level after seeing
-that of Caffe's full net, so agreement with those published bounds is not independent evidence.
+Rescaling the rate rescales the bounds; rescaling or shifting the metric leaves them as they are. The three lines (4)
+have no constant but that half. They were settled after seeing the headline's range test and the earlier port's
+published one, and their level after seeing that of Caffe's full net, so agreement with those published bounds is not
+independent evidence.
 """
 
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ class CurveKind(StrEnum):
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve: places on the axis, metric, the untrained metric (NaN: unknown), and whether it diverged next."""
+    """One curve: places on the axis, metric, the untrained metric (NaN: unknown), whether training then diverged."""
 
     x: Array
     y: Array
@@ -93,7 +94,7 @@ class CurveShape:
 def has_diverged(losses: Any, metrics: Any, untrained_metric: float = np.nan) -> bool:
     """Return whether training has diverged by the last evaluation.
 
-    It has where loss or metric is not finite. Otherwise there must be three losses, the median of the last three must
+    It has if loss or metric is not finite. Otherwise there must be three losses, the median of the last three must
     lie above the level of the first ones by three times that level or their spread, whichever is larger, and the metric
     must have changed and lost half of its gain. One noisy loss is not enough, nor one at rates that change nothing.
     """
@@ -129,7 +130,7 @@ def to_curve(test: Any) -> Curve:
 
 
 def analyse(curve: Curve) -> CurveShape:
-    """Return the shape of one curve, by the rules of this module's text."""
+    """Return the shape of one curve, by the rules in this module's docstring."""
     if curve.bad_data:
         return CurveShape(CurveKind.BAD_DATA)
     if len(curve.y) < MIN_EVALUATIONS:
@@ -144,7 +145,7 @@ def analyse(curve: Curve) -> CurveShape:
 
 
 def smoothed(curve: Curve) -> tuple[Array, Array, bool]:
-    """Return the smoothed metric, its prediction errors, and whether it rises (point 2 of this module's text)."""
+    """Return the smoothed metric, its prediction errors, and whether it rises (point 2 of this module's docstring)."""
     y = clipped(curve)
     smooth, errors = cross_validated_spline(y)
     end = int(y.argmax())
@@ -168,12 +169,12 @@ def _start(curve: Curve, smooth: Array) -> float:
 
 
 def _clear(curve: Curve, errors: Array) -> float:
-    """Return the least difference that is no noise."""
+    """Return the smallest difference that is not noise."""
     return max(RISE_SIGMAS * robust_std(errors), 1e-9 * float(np.abs(clipped(curve)).max()))
 
 
 def clipped(curve: Curve) -> Array:
-    """Return the metric, nowhere further below the untrained metric than the best one is above it."""
+    """Return the metric, cut off as far below the untrained metric as the best one is above it."""
     start = curve.untrained_metric if np.isfinite(curve.untrained_metric) else np.median(curve.y[:3])
     gain = curve.y.max() - start
     return np.maximum(curve.y, start - gain) if gain > 0 else curve.y
@@ -232,8 +233,8 @@ def _smoothers(n: int) -> tuple[Array, Array, list[Array], list[Array]]:
     """Return what all smoothing splines through n even points share, for smoothing and for leaving blocks out.
 
     Eigenvalues and -vectors of the roughness, the integral of s''^2 (Green and Silverman 1994, section 2.3); blocks;
-    and per block (I - H)^-1 for every lambda, with H the smoother within it. Times residuals, that gives the errors of
-    leaving the block out.
+    and per block (I - H)^-1 for every lambda, with H the smoother within it. Multiplied by residuals, it gives the
+    errors of leaving the block out.
     """
     second = np.diff(np.eye(n), 2, axis=0)
     gram = (4 * np.eye(n - 2) + np.eye(n - 2, k=1) + np.eye(n - 2, k=-1)) / 6

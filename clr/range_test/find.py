@@ -1,4 +1,4 @@
-"""Bounds and peak rates of a user's model from one call: scouts find the useful decades, then curves look closely."""
+"""Bounds and peak rates of a user's model in one call: scouts find the useful decades, then curves cover them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ def find_bounds(
         model: on any device. Or a function that takes nothing and returns (model, optimizer), both new; then optimizer
             is None, and seeds also vary the initial weights.
         loss_fn: called with (outputs, targets); returns a scalar tensor.
-        train_loader, val_loader: as in `lr_range_test`. Of a val_loader whose first batch is large, that batch is used.
+        train_loader, val_loader: as in `lr_range_test`. Of val_loader, only the first batch is used if it is large.
         start_lr, end_lr: the range of the curves; None for what the scouts find.
         iterations: updates per curve, at least 10.  seeds: how many curves, of seeds 0, 1, ... The cheapest use, 100
             updates in all: `seeds=1, iterations=100, start_lr=1e-7, end_lr=10`.
@@ -74,11 +74,10 @@ def find_bounds(
 
     Raises:
         TypeError, ValueError: as `lr_range_test`.
-        KeyboardInterrupt: on Ctrl-C; the bounds of the curves that are finished are its `.bounds` (None before the
-            first one).
+        KeyboardInterrupt: on Ctrl-C; its `.bounds` are those of the finished curves (None before the first one).
 
     A bar shows seed, rate, metric and the time left (`TQDM_DISABLE=1` turns it off); in Jupyter the picture grows.
-    Under DistributedDataParallel every process calls this, and all see the same metric, loss and stop.
+    Under DistributedDataParallel every process calls this. All see the same metrics and losses, and stop together.
 
     >>> import os; os.environ["TQDM_DISABLE"] = "1"
     >>> _ = torch.manual_seed(0)
@@ -101,7 +100,7 @@ def find_bounds(
         with Progress(iterations, seeds) as progress:
             ramp = search.ramp(start_lr, end_lr, iterations, seeds)
             for seed in range(seeds):
-                tests.append(search.curve(ramp, seed, progress.row))
+                tests.append(search.run_seed(ramp, seed, progress.row))
                 progress.finish_curve(tests)
             bounds = suggest_bounds(tests)
             progress.finish(bounds)
@@ -164,8 +163,8 @@ class _Search:
                 trainer.train_step(rate, next(batches))
             return trainer.pop_losses().tolist()
 
-    def curve(self, ramp: Ramp, seed: int, on_row: Callable[[int, Any], None]) -> RangeTest:
-        """Return the curve of one seed."""
+    def run_seed(self, ramp: Ramp, seed: int, on_row: Callable[[int, Any], None]) -> RangeTest:
+        """Train one seed through the ramp; return its curve."""
         with self._trainer(seed) as (trainer, batches):
             trainer.metric_name = self.metric_name
             every, held_out = max(1, ramp.iterations // EVALUATIONS), self.held_out
@@ -181,7 +180,7 @@ class _Search:
 
     @contextmanager
     def _trainer(self, seed: int) -> Iterator[tuple[Trainer, InfiniteLoader]]:
-        """Give a trainer and batches of a seed; restore everything afterwards."""
+        """Yield a trainer and a seed's batches; restore everything afterwards."""
         loaders = [loader for loader in (self.train_loader, self.val_loader) if loader is not None]
         own = {} if self.optimizer is None else {"model": self.model, "optimizer": self.optimizer}
         others = {name: getattr(self, name) for name in ("scaler", "loss_fn", "forward", "metric")}

@@ -44,7 +44,7 @@ class Progress:
             self._show(self._draw_curves())
 
     def finish_curve(self, tests: Sequence[RangeTest]) -> None:
-        """Note that a curve is finished; one that ended early has made the bar's other updates needless."""
+        """Keep the finished curve, and move the bar to its end: it may have ended early."""
         self.curves.append([(row[1], row[2]) for row in self.rows])
         self.rows = []
         self.bar.update(len(tests) * self.iterations - self.bar.n)

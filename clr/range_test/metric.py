@@ -1,4 +1,4 @@
-"""The metric of a range test that was given none, and the loss of a net that has learned nothing but a constant."""
+"""The default metric of a range test, and the loss of a net that only predicts the mean."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,12 +13,12 @@ ENOUGH = 10  # examples, for a mean of the targets
 
 
 def choose_metric(outputs: Any, targets: Any) -> Callable[[Tensor, Tensor], float] | None:
-    """Return the accuracy that fits outputs and targets, or None where it would have to be guessed.
+    """Return the accuracy that fits outputs and targets, or None if it would be a guess.
 
     Scores (N, classes, ...) with integer targets (N, ...), scores with the classes last, and one logit per target that
     is 0 or 1 are understood. Targets beyond the scores, targets that are not integers, several labels per example, and
-    one output per target that looks like a probability are not. Negative targets are left out, as torch's ignore_index
-    leaves them.
+    one output per target that looks like a probability are not. Negative targets are left out, as with torch's
+    ignore_index.
     """
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or outputs.dim() < 1 or not targets.numel():
         return None
@@ -53,7 +53,7 @@ def _looks_like_probabilities(outputs: Tensor) -> bool:
 
 
 def constant_loss(loss_fn: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> float:
-    """Return the loss of outputs that are the mean of the targets, whatever the input; NaN if this is no regression.
+    """Return the loss of outputs that are the mean of the targets, whatever the input; NaN unless this is a regression.
 
     >>> from torch import nn, tensor
     >>> targets = tensor([[9.0], [11.0]] * 5)

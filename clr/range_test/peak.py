@@ -1,9 +1,9 @@
 """The rate to train with, for every schedule, from the training losses of range tests.
 
 1. The logarithm of the loss is read, so that its unit does not matter, and a fall from 1 to 0.1 counts as much as one
-   from 100 to 10. A loss that is somewhere 0 or negative is read as it is.
-2. It is averaged over the curves and smoothed over a tenth of a decade. Where a curve has ended before the others, or
-   its loss is far above the untrained one, all is lost: it counts as the untrained loss plus the gain.
+   from 100 to 10. If any loss is 0 or negative, losses are read as they are.
+2. It is averaged over the curves and smoothed over a tenth of a decade. A curve that has ended before the others, or
+   whose loss is far above the untrained one, counts as the untrained loss plus the gain: all is lost.
 3. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
    is the end of the curve and only a lower limit.
 4. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.

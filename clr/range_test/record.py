@@ -32,8 +32,8 @@ class RangeTest:
     held_out: whether no batch was both trained on and evaluated on, as far as the loaders show.
     bad_data: whether a batch held numbers that are not finite when the loss was not finite.
     metric_name: "accuracy" or "-loss" if the test chose it.  examples: how many each evaluation looks at; 0 if unknown.
-    constant_loss: of outputs that are the mean of the targets; None if unknown, or if this is no regression.
-    one_class: whether all targets that an evaluation looks at are one class, as far as they are plain classes.
+    constant_loss: of outputs that are the mean of the targets; None if unknown, or if this is not a regression.
+    one_class: whether an evaluation looks at targets of one class only; False if targets are not plain classes.
     losses: the training loss of every update, before it; empty if unknown.
     """
 
@@ -56,7 +56,7 @@ class RangeTest:
         return f"RangeTest({rates}, metric={self.metric_name!r}, seed={self.seed}, diverged={self.diverged})"
 
     def table(self) -> pd.DataFrame:
-        """Return the frame with a column for everything else; `as_range_tests` takes it apart again."""
+        """Return the frame with a column for everything else; `as_range_tests` reads it back."""
         multipliers = " ".join(map(repr, self.multipliers))
         described = {name: getattr(self, name) for name in sorted(DESCRIPTION)} | {"multipliers": multipliers}
         described = {name: value for name, value in described.items() if value is not None}
@@ -67,7 +67,7 @@ class RangeTest:
         return self.frame.assign(**described)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole test. `from_csv` reads it exactly; `suggest_bounds` takes what pandas reads, too."""
+        """Write the whole test. `from_csv` reads it back exactly; `suggest_bounds` also takes what pandas reads."""
         self.table().to_csv(_checks.path("path", path), index=False, lineterminator="\n", na_rep="nan")
 
     @classmethod
@@ -139,7 +139,7 @@ def _from_table(table: pd.DataFrame) -> list[RangeTest]:
 
 
 def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
-    """Return the curve of a table's rows, in order of rate, and what its other columns say of it."""
+    """Return the curve in a table's rows, sorted by rate, with what the other columns say about it."""
     rows = rows.sort_values("lr", kind="stable", na_position="first")  # losses and rates go up together
     first = rows.iloc[0] if len(rows) else {}
     known: dict[str, Any] = {name: first[name] for name in DESCRIPTION if name in rows and len(rows)}
@@ -161,7 +161,7 @@ def _from_rows(rows: pd.DataFrame, spacing: str) -> RangeTest:
 
 
 def _spacing(lr: np.ndarray) -> str:
-    """Return what the rates are evenly spaced by: of differences and ratios, those that vary less."""
+    """Return "linear" if the differences of the rates vary less than their ratios, otherwise "exponential"."""
     lr = np.unique(lr[lr > 0])
     if len(lr) < 3:
         return "linear"
@@ -177,7 +177,7 @@ def to_dict(test: RangeTest) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> RangeTest:
-    """Return the test that `to_dict` was given."""
+    """Return the test from the values that `to_dict` made of it."""
     frame = pd.DataFrame(values["frame"])
     tuples = {name: tuple(values[name]) for name in ("multipliers", "losses")}
     return RangeTest(**values | {"frame": frame} | tuples)

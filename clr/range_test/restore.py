@@ -57,7 +57,7 @@ def preserve_state(stateful: dict[str, Any], loaders: Iterable[Any]) -> Iterator
 
 
 class _Snapshots:
-    """What was noted of each object, once per object, and the calls that restore it."""
+    """The objects seen, each once, and the calls that restore them."""
 
     def __init__(self) -> None:
         self.seen: dict[int, Any] = {}  # holds the objects, so that their ids stay their own
@@ -86,7 +86,7 @@ def _restore_all(restores: list[tuple[str, Restore]]) -> None:
 
 @singledispatch
 def _snapshot(value: Any, name: str, add: Add) -> Restore | None:
-    """Return a call that makes `value` what it is now, and add its parts; objects of other kinds are left alone."""
+    """Return a call that restores `value` as it is now, and add its parts; None for kinds that are left alone."""
     return None
 
 
@@ -166,7 +166,7 @@ def _(array: np.ndarray, name: str, add: Add) -> Restore | None:
 
 @_snapshot.register
 def _(function: FunctionType, name: str, add: Add) -> None:
-    """Add the modules, such as a moving average, that a hook or a loss function finds in its surroundings."""
+    """Add the modules, such as a moving average, that a hook or a loss function uses from outside."""
     around = [function.__globals__.get(key) for key in function.__code__.co_names]
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # an empty cell

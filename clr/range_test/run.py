@@ -54,7 +54,7 @@ def lr_range_test(
     """Train while the rate rises from start_lr to end_lr, measure the metric along the way, and restore everything.
 
     The row for rate r is what the model does after the update made with r. Groups keep their multiples of the rate,
-    by the rule that `PolicyLR` follows, too. Schedulers are not called. The optimizer's hooks are, so gradients can be
+    by the same rule as `PolicyLR`. Schedulers are not called. The optimizer's hooks are, so gradients can be
     clipped in one (`register_step_pre_hook`). The test restores model, optimizer, gradients, modes, scaler, loaders and
     random states exactly, also after an exception or Ctrl-C.
 
@@ -64,7 +64,7 @@ def lr_range_test(
         train_loader: an iterable of (inputs, targets) that can be iterated again; it needs no length.
         val_loader: the same, to evaluate on. None sets aside the first tenth of the training loader's batches (10 if it
             has no length); if the test needs more than one epoch, it also trains on those (`held_out`).
-        start_lr: may be 0 with linear spacing.  end_lr: that of the update that would follow the last.
+        start_lr: may be 0 with linear spacing.  end_lr: the rate that one more update would have.
         iterations: updates to make.  spacing: "linear" (the paper's) or "exponential".
         eval_every: updates between evaluations; None for iterations // 100, at least 1, or more if the first batch of
             val_loader is large.
@@ -72,7 +72,7 @@ def lr_range_test(
             cost no more than the training does.
         metric: called with (outputs, targets) of a batch; larger is better. The mean over batches is weighted by their
             size. None for accuracy if outputs and targets are plainly those of a classifier, otherwise for minus the
-            loss. A metric that is no mean over examples (AUC, R^2) needs one batch: [(x, y)].
+            loss. A metric that is not a mean over examples (AUC, R^2) needs one batch: [(x, y)].
         forward: called with (model, batch) for batches of other shapes; returns (outputs, targets). For dicts:
             `lambda model, batch: (model(batch["x"]), batch["y"])`.
         accumulation_steps: batches per update; their losses are averaged.
@@ -85,8 +85,8 @@ def lr_range_test(
 
     Raises:
         TypeError: a loader is an iterator, which cannot be iterated again, or an argument is of the wrong kind.
-        ValueError: nothing to train, an empty loader, rates out of order, a loss that is no scalar, or a metric that is
-            not a number before training. The model is not changed.
+        ValueError: nothing to train, an empty loader, rates out of order, a loss that is not a scalar, or a metric that
+            is not a number before training. The model is not changed.
 
     >>> _ = torch.manual_seed(0)
     >>> model, x = nn.Linear(2, 2), torch.randn(64, 2)
@@ -182,7 +182,7 @@ def check_arguments(
     model: Any, optimizer: Any, loss_fn: Any, train_loader: Any, val_loader: Any, metric: Any, forward: Any,
     autocast: Any, scaler: Any,
 ) -> None:  # fmt: skip
-    """Check what `lr_range_test` and `find_bounds` share."""
+    """Check the arguments that `lr_range_test` and `find_bounds` share."""
     _check_trained(model, optimizer)
     for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):

@@ -34,7 +34,7 @@ class Trainer:
         self.multipliers = lr_multipliers(optimizer)
         optimized = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = list(dict.fromkeys([*model.parameters(), *optimized]))
-        self.group, self.metric_name, self.examples = _process_group(model), "metric", 0
+        self.process_group, self.metric_name, self.examples = _process_group(model), "metric", 0
         self.constant_loss: float | None = None
         self.evaluated = False
         self.losses: list[Tensor] = []
@@ -116,7 +116,7 @@ class Trainer:
         if not count:
             raise ValueError("val_loader must give at least one batch, got none")
         self.examples = count
-        if self.group is None:
+        if self.process_group is None:
             return float(total) / count
         both = self._mean_over_ranks(torch.tensor([float(total), count], device=self.device))
         return float(both[0] / both[1])
@@ -138,9 +138,9 @@ class Trainer:
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
         """Return the mean over the processes that train this model together, the same on each."""
-        if self.group is not None:
-            torch.distributed.all_reduce(values, group=self.group)
-            values /= torch.distributed.get_world_size(self.group)
+        if self.process_group is not None:
+            torch.distributed.all_reduce(values, group=self.process_group)
+            values /= torch.distributed.get_world_size(self.process_group)
         return values
 
 
@@ -183,7 +183,7 @@ def _process_group(model: nn.Module) -> Any:
 
 
 def _minus(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], float]:
-    """Return minus the loss as a metric, which outlives the trainer and so must not hold it."""
+    """Return minus the loss as a metric. It outlives the trainer, so it must not refer to it."""
     return lambda outputs, targets: -float(_check_scalar(loss_fn(outputs, targets)))
 
 

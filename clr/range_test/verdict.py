@@ -1,4 +1,4 @@
-"""The verdict of range tests, one sentence a line: what to do, what was seen, the bounds, then caveats."""
+"""The verdict of range tests, one sentence per line: what to do, what was seen, the bounds, then caveats."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ MOSTLY = 0.5  # of the fall of the loss
 def write_verdict(
     bounds: Any, shapes: Sequence[CurveShape], curves: Sequence[Curve], test: Any, log_max_lr: float
 ) -> str:
-    """Return the verdict on bounds, one sentence a line.
+    """Return the verdict on bounds, one sentence per line.
 
     test: the first one, as it was read.  log_max_lr: what -log(loss) would give as max_lr; NaN if that does not apply.
     """
@@ -71,7 +71,7 @@ def write_verdict(
 
 
 def _with_advice(words: list[str], advice: str, bounds: Any) -> list[str]:
-    """Return the words, with what is unknown and with the advice: first where no peak rate is known, else last."""
+    """Return the words with what is unknown and the advice, which comes first unless a peak rate is known."""
     unknown = [name for name in ("base_lr", "max_lr") if np.isnan(getattr(bounds, name))]
     known_peak = np.isfinite(bounds.peaks["linear"][0])
     if unknown:
@@ -180,7 +180,7 @@ def _mean_predictor_warning(bounds: Any) -> list[str]:
 
 
 def _evaluation(bounds: Any, test: Any) -> list[str]:
-    """Return what the metric was, and on what it was evaluated."""
+    """Return what the metric is, and on what it is evaluated."""
     words: list[str] = []
     chosen, examples = getattr(test, "metric_name", "metric"), getattr(test, "examples", 0)
     if chosen != "metric":
