@@ -61,6 +61,7 @@ def test_a_batchs_size_is_the_length_of_its_longest_tensor():
         {"a": "b", "c": four},
         [["x"], {"y": [four]}],
         {"n": torch.ones(1), "x": four},
+        [{"x": four}],
         graph,
     ):
         assert batch_size(batch) == 4
