@@ -96,7 +96,7 @@ class Groups:
             for group in self.optimizer.param_groups[: len(self.multipliers)]
         ]
 
-    def indices_when_remembered(self) -> list[int | None]:
+    def remembered_indices(self) -> list[int | None]:
         """Return each group's index when the groups were remembered; None for one that has joined since.
 
         A loaded optimizer state replaces the groups, other libraries replace the lists in them; never both at once.
@@ -106,18 +106,16 @@ class Groups:
 
     def have_changed(self) -> bool:
         """Return whether groups have joined or gone since they were remembered."""
-        return self.indices_when_remembered() != list(range(len(self._remembered)))
+        return self.remembered_indices() != list(range(len(self._remembered)))
 
     def current_multipliers(self) -> tuple[float, ...]:
         """Return the multiplier of each group, also of those that have joined since the groups were remembered."""
-        pairs = zip(self.optimizer.param_groups, self.indices_when_remembered(), strict=True)
+        pairs = zip(self.optimizer.param_groups, self.remembered_indices(), strict=True)
         return tuple(self._joining_multiplier(group) if i is None else self.multipliers[i] for group, i in pairs)
 
     def restore_scales(self) -> None:
         """Put back what a loaded optimizer state has taken from the groups, and warn of it."""
-        for i, (group, place) in enumerate(
-            zip(self.optimizer.param_groups, self.indices_when_remembered(), strict=True)
-        ):
+        for i, (group, place) in enumerate(zip(self.optimizer.param_groups, self.remembered_indices(), strict=True)):
             scales = {} if place is None else self._remembered[place][2]
             if lost := {name: value for name, value in scales.items() if name not in group}:
                 group.update(lost)

@@ -152,7 +152,7 @@ class Fixed(Policy):
     lr: float
 
     def _rate(self, k: Any) -> Any:
-        return self.lr + 0 * as_float(k)
+        return self.lr + 0 * as_float(k)  # in the shape of k
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Exp(Policy):
 class Decay(Policy):
     """From max_lr linearly down to base_lr in step_size iterations, then base_lr. (Section 4.1.1's control.)
 
-    >>> policy = Decay(0.001, 0.007, 4000)
+    >>> policy = Decay(0.001, 0.007, 4000)  # Decay(0.0, lr, n) is a line to zero
     >>> policy(0), policy(2000), policy(9000)
     (0.007, 0.004, 0.001)
     """
@@ -294,7 +294,7 @@ class Stages(Policy):
 
 
 def step_size(examples: int, batch_size: int, epochs: float = 4) -> int:
-    """Return the iterations in half a cycle of `epochs` epochs; the paper advises 2 to 10. (Section 3.2.)
+    """Return the iterations of `epochs` epochs, half a cycle; the paper advises 2 to 10 epochs. (Section 3.2.)
 
     >>> step_size(examples=50_000, batch_size=100, epochs=4)
     2000
@@ -339,8 +339,9 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
     name = arguments.pop("policy", None)
     if not isinstance(name, str) or name not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {brief(name)}")
-    known = {field.name: field.default is MISSING for field in fields(POLICIES[name])}  # type: ignore[arg-type]
-    if not arguments.keys() <= known.keys() or any(known[field] and field not in arguments for field in known):
+    known = {field.name for field in fields(POLICIES[name])}  # type: ignore[arg-type]
+    required = {field.name for field in fields(POLICIES[name]) if field.default is MISSING}  # type: ignore[arg-type]
+    if not required <= arguments.keys() <= known:
         found = shorten(", ".join(map(str, arguments))) or "nothing"
         raise ValueError(f"{name} must have {', '.join(known)}, got {found}")
     if name == "Stages":

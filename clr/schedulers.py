@@ -136,9 +136,7 @@ class PolicyLR(LRScheduler):
 
     def _last_now(self) -> list[float | Tensor]:
         """Return the last rates of the groups that are still there."""
-        return [
-            self._last_lr[i] for i in self._groups.indices_when_remembered() if i is not None and i < len(self._last_lr)
-        ]
+        return [self._last_lr[i] for i in self._groups.remembered_indices() if i is not None and i < len(self._last_lr)]
 
     def _watch(self) -> None:
         """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""
@@ -157,7 +155,7 @@ class PolicyLR(LRScheduler):
 
     def _before_update(self) -> None:
         """Count the update, and give groups that have joined their rate; not where another has set the rates."""
-        groups, places = self.optimizer.param_groups, self._groups.indices_when_remembered()
+        groups, places = self.optimizer.param_groups, self._groups.remembered_indices()
         if (None not in places and any(isinstance(group["lr"], Tensor) for group in groups)) or not self._rates_hold():
             return  # to read a tensor at every update would make the device wait
         self._updates += 1
@@ -180,7 +178,7 @@ class PolicyLR(LRScheduler):
     def _rates_hold(self) -> bool:
         """Return whether the groups still have the rates that this scheduler set."""
         last: dict[int | None, float | Tensor] = dict(enumerate(self._last_lr))
-        pairs = zip(self.optimizer.param_groups, self._groups.indices_when_remembered(), strict=True)
+        pairs = zip(self.optimizer.param_groups, self._groups.remembered_indices(), strict=True)
         return all(float(group["lr"]) == float(last[place]) for group, place in pairs if place in last)
 
     def _set_momentum(self, momentum: float) -> None:

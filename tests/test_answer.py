@@ -56,7 +56,7 @@ def test_steps_at_the_cycles_mean_rate_are_told_of_once_they_have_run(save):
     save_headline(save, 0.76, 0.78)
     for seed in range(3):
         save("headline-controls", "fixed-32k", seed, {32_000: 0.77})
-    assert "So do steps at the cycles' mean rate: +1.0 points (95% CI +1.0 to +1.0, n = 3)." in answer()
+    assert "So do steps at the cycles' mean rate ('high'): +1.0 points (95% CI +1.0 to +1.0, n = 3)." in answer()
 
 
 def test_sentences_say_when_and_on_what(save):
@@ -68,7 +68,7 @@ def test_sentences_say_when_and_on_what(save):
     )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
-        "- **If training stops early: little difference** (exploratory). At their ends "
+        "- **If training stops early: little difference** (window chosen after three seeds). At their ends "
         "cycles are within a point of the unfinished line: +0.0 points (95% CI +0.0 to +0.0, n = 3; 90%: +0.0 to +0.0) "
         "at 12,000 to 24,000 updates, quick net." in text
     )

@@ -137,13 +137,13 @@ def test_headline_takes_the_last_cycle_end_that_was_evaluated(axes):
     assert "cycles, 76.0% (n = 3)" in texts(axes[0])  # at 40
 
 
-def test_headline_draws_cycle_ends_as_dots_and_the_rest_pale(axes):
+def test_headline_draws_cycle_ends_as_dots_and_nothing_after_the_last(axes):
     frame = headline()
     assert figures.draw_headline(axes, frame, 20) is axes
     dots = [line for line in axes[0].get_lines() if line.get_marker() == "o" and len(line.get_xdata()) > 1]
     assert [line.get_xdata().tolist() for line in dots] == [[20, 40, 60]]
-    pale = [line for line in axes[0].get_lines() if line.get_alpha() and len(line.get_xdata()) > 1]
-    assert [line.get_xdata().tolist() for line in pale] == [[60, 70]]
+    cycles = next(line for line in axes[0].get_lines() if line.get_color() == dots[0].get_color())
+    assert cycles.get_xdata()[-1] == 60
     assert "cycles, 77.0% (n = 3)" in texts(axes[0])
     assert "line to zero, 78.0% (n = 3)" in texts(axes[0])
     assert len(axes[1].get_lines()) == 3

@@ -172,7 +172,7 @@ def over_the_fastest_now(self, group):
         (PolicyLR, "state_dict", forgets_multiples),
         (PolicyLR, "load_state_dict", loads_one_late),
         (PolicyLR, "_watch", lambda self: None),
-        (Groups, "indices_when_remembered", by_place),
+        (Groups, "remembered_indices", by_place),
         (Groups, "_joining_multiplier", over_the_fastest_now),
     ],
 )

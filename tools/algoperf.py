@@ -249,7 +249,10 @@ def sentence(summary: pd.DataFrame) -> str:
     The last sentence leaves out the variants, which are not independent of the workloads that they vary.
     """
     frame, gains, parts = outcomes(summary), effects(summary), []
-    for name, label in (("half", "By half of the budget, where their rate alone has come down"), ("end", "By the end")):
+    for name, label in (
+        ("half", "By half of the budget, where only the rate of two cycles has come down"),
+        ("end", "By the end"),
+    ):
         words = _verdict(*_median(gains, name)[1:3], ("ahead of one", "behind one", "not clearly apart from one"))
         parts.append(
             f"{label}, two cycles are {words}: {_percent(gains, name)}. "
@@ -313,7 +316,7 @@ def _label(ax: Axes, half: float, end: float) -> None:
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.set(
         xlim=(-100, 100),
-        xlabel="lead of two cycles, % of the target value, log scale\nhollow: 95% CI includes 0, or n < 3",
+        xlabel="lead of two cycles, % of the target value, symmetric log scale\nhollow: 95% CI includes 0, or n < 3",
     )
     ax.grid(False, axis="y")
     ax.axvline(0, color="0.2", linewidth=1)

@@ -21,7 +21,7 @@ LINE_FINISHES = {
     "open": "shows no clear difference from the cycles: {effect}",
 }
 STEPS_FINISH = {
-    "above": "So do steps at the cycles' mean rate: {effect}.",
+    "above": "So do steps at the cycles' mean rate ('high'): {effect}.",
     "below": "Steps at the cycles' mean rate finish below them: {effect}.",
     "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
@@ -107,7 +107,7 @@ def _stopped_early(found: pd.DataFrame) -> str:
         f"{', '.join(f'{_effect(row)} {ENDS[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
         for verdict in verdicts
     ]
-    return f"**If training stops early: {head}** (exploratory). {' '.join(words)}"
+    return f"**If training stops early: {head}** (window chosen after three seeds). {' '.join(words)}"
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        "*Dots: ends of cycles and runs. Dashed: the long schedule's end. Whiskers: "
+        "*Dots: ends of cycles and runs. Thin dashes: the long schedule's end. Whiskers: "
         f"95% CI ({n}).*"
     )
 
@@ -121,10 +121,10 @@ def regret() -> str:
     missed = "missed" if worst["worst"] > AIM else "met"
     return (
         f"On average over {len(found['tasks'])} tasks and five schedules, training at the proposed rate loses "
-        f"{ours['mean']:.1f}% of what the best rate gains. That takes 700 updates. After 100, others' default, clr "
-        f"loses {cheap['mean']:.1f}% and {name}, the best other finder, {other['mean']:.1f}%; after 500, clr "
-        f"{at_500['mean']:.1f}% and {name_of_five} {of_five['mean']:.1f}%. At worst clr loses {worst['worst']:.0f}% "
-        f"(*{worst['worst task']}*): our aim, {AIM}%, is {missed}."
+        f"{ours['mean']:.1f}% of what the schedule's best rate gains. That takes 700 updates. After 100, others' "
+        f"default, clr loses {cheap['mean']:.1f}% and {name}, the best other finder, {other['mean']:.1f}%; after 500, "
+        f"clr {at_500['mean']:.1f}% and {name_of_five} {of_five['mean']:.1f}%. At worst clr loses {worst['worst']:.0f}% "
+        f"(*{worst['worst task']}*; after 100, {cheap['worst']:.0f}%): our aim, {AIM}%, is {missed}."
     )
 
 

@@ -247,11 +247,23 @@ def answers(keys: Sequence[str], study: Study) -> str:
     rows = found[found["key"].isin(keys) & (found["dataset"] == study.name)]
     rows = rows.sort_values("key", key=lambda key: key.map(list(keys).index))
     return "\n".join(
-        f"- {question.rstrip('?')}? {' '.join(_answer(row) for row in of)}"
+        f"- {question.rstrip('?')}? {' '.join(_answers(list(of)))}"
         for question, of in groupby(rows.itertuples(), lambda row: str(row.question))
     )
 
 
+def _answers(rows: list[Any]) -> list[str]:
+    """Return each answer with its differences; one that is the same as that before is not said again."""
+    said = [None, *(row.answer for row in rows)]
+    return [
+        _answer(row) if row.answer != before else _difference_of(row) for row, before in zip(rows, said, strict=False)
+    ]
+
+
 def _answer(row: Any) -> str:
+    return f"**{row.answer}.** {_difference_of(row)}"
+
+
+def _difference_of(row: Any) -> str:
     note = f"; {row.note}" if row.note else ""
-    return f"**{row.answer}.** {_capital(row.what)[:-1]}: {findings.format_effect(row)}{note}."
+    return f"{_capital(row.what)[:-1]}: {findings.format_effect(row)}{note}."

@@ -34,7 +34,7 @@ def draw_headline(
 ) -> Sequence[Axes]:
     """Draw how early cycles and plain schedules reach the final accuracy of a long reference schedule.
 
-    Cycle ends are dots with intervals; after the last whole cycle the curve is pale. The title is the claim.
+    Cycle ends are dots with intervals; the curve stops at the last. The title is the claim.
 
     Args:
         axes: two that share their x axis: accuracies go on the first, the learning rates on the second.
@@ -69,7 +69,6 @@ def _draw_arm(ax: Axes, arm: str, runs: pd.DataFrame, cycle: int | None) -> tupl
     ends = rows.index[rows.index % cycle == 0] if cycle else rows.index[-1:]  # those that were evaluated
     end = (ends if len(ends) else rows.index)[-1]
     ax.plot(rows.loc[:end].index, rows.loc[:end, "accuracy"], **line_style(arm))
-    ax.plot(rows.loc[end:].index, rows.loc[end:, "accuracy"], color=colour, alpha=0.35)
     whiskers(ax, rows[rows.index % cycle == 0] if cycle else rows.loc[[end]], color=colour)
     accuracy = rows.loc[end, "accuracy"]
     return end, accuracy, f"{words}, {100 * accuracy:.1f}% (n = {rows.loc[end, 'n']})", colour

@@ -121,7 +121,8 @@ class Bounds:
 
         Args:
             schedule: "constant"; "triangular" (up from a quarter of the peak, `cycles` times); "linear" (the peak, then
-                down to 0 in a line); "one-cycle" (from a tenth of the peak); "cosine" (5% of the updates to warm up).
+                down to 0 in a line); "one-cycle" (from a tenth of the peak up, back, and down to a thousandth);
+                "cosine" (5% of the updates to warm up).
             iterations: updates of the whole run.
 
         Raises:

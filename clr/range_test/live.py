@@ -6,8 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from clr.notebook import in_jupyter as _in_jupyter
-from clr.notebook import replacing
+from clr.notebook import in_jupyter, replacing
 from clr.range_test.record import RangeTest
 
 __all__ = ["Progress"]
@@ -40,7 +39,7 @@ class Progress:
         self.rows.append(row)
         self.bar.update(seed * self.iterations + row[0] - self.bar.n)
         self.bar.set_postfix(seed=seed, lr=f"{row[1]:.1e}", metric=f"{row[2]:.3g}", refresh=False)
-        if _in_jupyter() and time.monotonic() - self.drawn >= SECONDS:
+        if in_jupyter() and time.monotonic() - self.drawn >= SECONDS:
             self._show(self._draw_curves())
 
     def finish_curve(self, tests: Sequence[RangeTest]) -> None:
@@ -51,7 +50,7 @@ class Progress:
 
     def finish(self, bounds: Any) -> None:
         """Show the bounds in the last picture."""
-        if _in_jupyter():
+        if in_jupyter():
             figure = _figure()
             bounds.plot(figure.subplots())
             self._show(figure)

@@ -33,9 +33,9 @@ _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.DISAGREE: "use more seeds, or more updates",
 }
 _WHY = {  # max_lr
-    CurveKind.PEAK: ", a third of {failure:.2g}, as a safety margin",
+    CurveKind.PEAK: ", an upper limit: a third of {failure:.2g}",
     CurveKind.PLATEAU: ", where the rise slows; larger rates may work too",
-    CurveKind.TOO_NARROW: ", a third of {failure:.2g}, as a safety margin",
+    CurveKind.TOO_NARROW: ", an upper limit: a third of {failure:.2g}",
 }
 _AT_ONCE = (
     f"Training fails before the test has made {MIN_EVALUATIONS} evaluations, at rates up to {{lr:.2g}}.",

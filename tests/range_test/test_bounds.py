@@ -253,7 +253,7 @@ def test_a_peak_that_is_too_narrow_names_where_training_fails():
     bounds = suggest_bounds(frame(hill(LOG, rise=0.3, fall=0.3)))
     assert bounds.kind is CurveKind.TOO_NARROW and bounds.failure_lr == pytest.approx(3 * bounds.max_lr)
     assert f"The metric falls at {bounds.failure_lr:.2g}, too soon" in bounds.verdict
-    assert f"a third of {bounds.failure_lr:.2g}, as a safety margin" in bounds.verdict
+    assert f"an upper limit: a third of {bounds.failure_lr:.2g}." in bounds.verdict
 
 
 @pytest.mark.parametrize("column", ["net", "dataset", "arm"])

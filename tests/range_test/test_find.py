@@ -262,7 +262,7 @@ def test_in_jupyter_one_picture_grows_and_stays(monkeypatch):
     display = pytest.importorskip("IPython.display")
     monkeypatch.setattr(display, "Image", lambda data: data)
     monkeypatch.setattr(display, "display", lambda image, display_id: shown.append(("display", image)) or Handle())
-    monkeypatch.setattr(live, "_in_jupyter", lambda: True)
+    monkeypatch.setattr(live, "in_jupyter", lambda: True)
     monkeypatch.setattr(live, "SECONDS", 0.05)
     find(seeds=2, iterations=40)
     assert [how for how, _ in shown] == ["display"] + ["update"] * (len(shown) - 1) and 2 <= len(shown) < 80

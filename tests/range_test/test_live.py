@@ -46,7 +46,7 @@ def test_a_picture_has_a_place_of_its_own_and_each_curve_in_it(monkeypatch):
         return handle
 
     monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(Image=lambda png: png, display=display))
-    monkeypatch.setattr(live, "_in_jupyter", lambda: True)
+    monkeypatch.setattr(live, "in_jupyter", lambda: True)
     monkeypatch.setattr(live, "SECONDS", 0.0)
     with Progress(10, 2) as progress:
         progress.row(0, (4, 0.1, 0.5, 1.0))
@@ -71,7 +71,7 @@ class Found:
 @pytest.mark.parametrize(("jupyter", "pictures"), [(True, 1), (False, 0)])
 def test_the_last_picture_is_that_of_the_bounds_and_a_terminal_shows_none(monkeypatch, jupyter, pictures):
     shown, found = [], Found()
-    monkeypatch.setattr(live, "_in_jupyter", lambda: jupyter)
+    monkeypatch.setattr(live, "in_jupyter", lambda: jupyter)
     with Progress(10, 1) as progress:
         monkeypatch.setattr(progress, "_show", shown.append)
         progress.drawn = 0.0
