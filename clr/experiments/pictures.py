@@ -228,7 +228,7 @@ def proposed_rates(study: Study) -> Figure | None:
     configs = {arm: study.config("resnet", arm) for arm in PROPOSED}
     policies, runs = {arm: config.policy for arm, config in configs.items()}, runs[runs["arm"].isin(PROPOSED)]
     heights = (3.2, 2, 2) if runs.empty else (3.2, 2, 2, 3.6)
-    size = (9.5, 1.11 * sum(heights))
+    size = (9.5, 12 if len(heights) == 4 else 8)
     figure, axes = plt.subplots(len(heights), 1, height_ratios=heights, figsize=size, layout="constrained")
     figures.draw_story(axes, found, policies, configs["linear"].iterations, runs)
     return figure
