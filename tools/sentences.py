@@ -119,12 +119,13 @@ def regret() -> str:
     rows = pd.DataFrame(found["finders"])
     worst = rows[rows["finder"] == "clr, five curves"].sort_values("worst").iloc[-1]
     missed = "missed" if worst["worst"] > AIM else "met"
+    where = f"*{worst['worst task']}*; after 100, {cheap['worst']:.0f}%"
     return (
         f"On average over {len(found['tasks'])} tasks and five schedules, training at the proposed rate loses "
         f"{ours['mean']:.1f}% of what the schedule's best rate gains. That takes 700 updates. After 100, others' "
         f"default, clr loses {cheap['mean']:.1f}% and {name}, the best other finder, {other['mean']:.1f}%; after 500, "
-        f"clr {at_500['mean']:.1f}% and {name_of_five} {of_five['mean']:.1f}%. At worst clr loses {worst['worst']:.0f}% "
-        f"(*{worst['worst task']}*; after 100, {cheap['worst']:.0f}%): our aim, {AIM}%, is {missed}."
+        f"clr {at_500['mean']:.1f}% and {name_of_five} {of_five['mean']:.1f}%. At worst clr loses "
+        f"{worst['worst']:.0f}% ({where}): our aim, {AIM}%, is {missed}."
     )
 
 
