@@ -212,7 +212,8 @@ def test_runs_of_several_experiments_have_labels_of_their_own(headline):
 
 
 def test_status_counts_the_runs_of_the_seeds_and_names_the_arms_that_are_shown(headline):
-    text = "Scale full, data set cifar10, only the arms fixed. Finished runs: headline 2 of 4."
-    assert Study(seeds=2, arms=["fixed"]).status() == text
+    first, blank, *finished = Study(seeds=2, arms=["fixed"]).status().splitlines()
+    assert (first, blank) == ("Scale full, data set cifar10, only the arms fixed. Finished:", "")
+    assert [text.partition(":")[0] for text in finished] == ["- `headline`, 2 of 4 runs"]
     empty = "Scale full, bfloat16, data set no data set: nothing has finished yet. `python -m clr run headline "
     assert Study(precision="bfloat16").status().startswith(empty)
