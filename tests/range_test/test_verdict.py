@@ -56,7 +56,7 @@ def test_the_rate_to_train_with_comes_first_then_what_was_seen_the_bounds_and_on
         *TRAIN,
         "The metric rises, then loses half of its gain or diverges at 0.3.",
         BASE,
-        f"{TOP}, a third of 0.3, as a safety margin.",
+        f"{TOP}, an upper limit: a third of 0.3.",
         "Training diverged in 1 of 2 curves, as it should when a test goes far enough.",
         *ENDS,
     ]
@@ -178,9 +178,9 @@ def test_bad_data_of_one_curve_is_advised_on_only_where_the_curves_disagree():
 @pytest.mark.parametrize(
     ("ends", "words"),
     [
-        ((0.01, 1.0), "0.1 (95% CI 0.01 to 1), a third of 0.3, as a safety margin."),
+        ((0.01, 1.0), "0.1 (95% CI 0.01 to 1), an upper limit: a third of 0.3."),
         ((0.01, 1.01), "0.1, too uncertain to use; its 95% CI spans more than a factor of 100."),
-        ((0.0, 0.5), "0.1 (95% CI 0 to 0.5), a third of 0.3, as a safety margin."),
+        ((0.0, 0.5), "0.1 (95% CI 0 to 0.5), an upper limit: a third of 0.3."),
     ],
 )
 def test_an_interval_over_more_than_a_factor_of_a_hundred_says_nothing(ends, words):
