@@ -130,7 +130,7 @@ def read(
     frames = [rows.assign(**where) for where, rows, _ in iter_runs(results_dir, dataset, experiment)]
     if not frames:
         return pd.DataFrame(columns=[*KEYS, *COLUMNS])
-    frame = pd.concat(frames, ignore_index=True)[[*KEYS, *COLUMNS]]
+    frame = pd.concat(frames)[[*KEYS, *COLUMNS]]
     return frame.sort_values([*KEYS, "iteration"], ignore_index=True)
 
 

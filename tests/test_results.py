@@ -1,6 +1,8 @@
 """Results: what is written is what is read, damage is said, and the statistics are scipy's."""
 
+import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -287,3 +289,121 @@ def test_a_result_is_parsed_once_however_often_it_is_read_and_a_changed_one_anew
     assert results.read()["test_accuracy"].tolist() == [0.75] and len(parsed) == 1
     save("headline", "fixed", 0, {70_000: 0.76})
     assert results.read()["test_accuracy"].tolist() == [0.76] and len(parsed) == 2
+
+
+# Writing: what is on the disk when.
+
+
+def test_both_files_are_on_the_disk_before_either_has_its_name(tmp_path, monkeypatch):
+    written, sync = [], os.fsync
+
+    def note(descriptor):
+        written.append((os.fstat(descriptor).st_size, list(tmp_path.glob("seed-*"))))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    results.save(tmp_path, 0, ROWS, RECORD)
+    sizes = [(tmp_path / name).stat().st_size for name in ("seed-0.json", "seed-0.csv")]
+    assert written == [(size, []) for size in sizes] and min(sizes) > 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_run_is_not_there_when_its_replacement_is_interrupted_between_the_two_files(folder, monkeypatch, suffix):
+    replace = paths._replace
+
+    def interrupted(part, path):
+        if path.suffix == suffix:
+            raise KeyboardInterrupt
+        replace(part, path)
+
+    monkeypatch.setattr(paths, "_replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.save(folder, 0, ROWS[:1], RECORD)
+    assert results.load(folder, 0) is None
+    assert [path.name for path in folder.iterdir()] == ["seed-0.csv"]
+
+
+@pytest.mark.parametrize("rows", [[], [*ROWS[:1], {"iteration": 2}], [ROWS[0] | {"loss": 1.0}, ROWS[1]]])
+def test_rows_have_the_columns_each_and_no_others(tmp_path, rows):
+    with pytest.raises(ValueError, match="rows must each have iteration, lr, train_loss, .* and be at least one, got"):
+        results.save(tmp_path / "new", 0, rows, RECORD)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["config", "data"])
+def test_a_record_without_config_or_data_is_not_written(tmp_path, name):
+    with pytest.raises(ValueError, match=f"record must have config and data, got no {name}"):
+        results.save(tmp_path / "new", 0, ROWS, {key: value for key, value in RECORD.items() if key != name})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "null"])
+def test_a_cell_that_is_no_number_is_no_missing_value_either(folder, cell):
+    """`nan` is what a run that diverged has; whoever puts another word there and a new checksum hears of it."""
+    text = (folder / "seed-0.csv").read_text(encoding="utf-8").replace("nan", cell)
+    record = json.loads((folder / "seed-0.json").read_text(encoding="utf-8"))
+    (folder / "seed-0.csv").write_text(text, encoding="utf-8", newline="")
+    record["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "seed-0.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        results.load(folder, 0)
+
+
+# Reading: order, index, and what is missing.
+
+
+def test_runs_stand_in_the_order_of_their_seeds_as_numbers(tmp_path):
+    for seed in (10, 2):
+        results.save(tmp_path / "toy" / "trial" / "fixed", seed, ROWS, RECORD | {"config": {"seed": seed}})
+    table = results.read(tmp_path)
+    assert table["seed"].tolist() == [2, 2, 10, 10] and table["iteration"].tolist() == [1, 2, 1, 2]
+    assert table.index.tolist() == [0, 1, 2, 3]
+
+
+def test_the_summary_of_nothing_is_an_empty_table_with_its_columns():
+    table = results.summarise(results.read())
+    assert table.empty and list(table) == [*results.ARM, "iterations", "accuracy", "low", "high", "sd", "n", "diverged"]
+
+
+def test_an_arm_without_diverged_runs_has_none_beside_one_that_has():
+    runs = frame({"a": [[0.5], [0.6]], "b": [[0.1], [0.7]]})
+    runs.loc[(runs["arm"] == "b") & (runs["seed"] == 0), "train_loss"] = np.inf
+    assert results.summarise(runs)[["arm", "n", "diverged"]].to_numpy().tolist() == [["a", 2, 0], ["b", 2, 1]]
+
+
+def test_seeds_are_paired_within_a_data_set():
+    first = pd.DataFrame({"dataset": ["one", "two"], "seed": [0, 0], "test_accuracy": [0.5, 0.75]})
+    second = pd.DataFrame({"dataset": ["two", "one"], "seed": [0, 0], "test_accuracy": [0.25, 0.5]})
+    got = results.paired_difference(first, second)
+    assert (got["difference"], got["n"]) == (0.25, 2)
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize("column", ["dataset", "seed", "test_accuracy"])
+def test_a_comparison_names_the_column_that_is_missing(name, column):
+    arms = dict.fromkeys(("first", "second"), frame({"a": [[0.5]]}))
+    arms[name] = arms[name].drop(columns=column)
+    with pytest.raises(ValueError, match=f"{name} must have the column '{column}'"):
+        results.paired_difference(**arms)
+
+
+@pytest.mark.parametrize("column", [*results.KEYS, "iteration"])
+def test_the_row_at_an_iteration_needs_the_columns_that_name_a_run(column):
+    with pytest.raises(ValueError, match=f"frame must have the column '{column}'"):
+        results.rows_at(frame({"a": [[0.5]]}).drop(columns=column), 10)
+
+
+@pytest.mark.parametrize("column", [*results.KEYS, "iteration", "test_accuracy"])
+def test_iterations_to_accuracy_name_the_column_that_is_missing(column):
+    with pytest.raises(ValueError, match=f"frame must have the column '{column}'"):
+        results.iterations_to_accuracy(frame({"a": [[0.5]]}).drop(columns=column), 0.5)
+
+
+@pytest.mark.parametrize(("values", "error"), [(0.5, ValueError), ([[0.1, 0.2]], ValueError), (["a"], TypeError)])
+def test_an_interval_is_one_of_a_sequence_of_numbers(values, error):
+    with pytest.raises(error, match="values must be "):
+        results.interval(values)
+
+
+def test_no_value_has_no_interval():
+    assert np.isnan(results.interval([])).all()

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 __all__ = ["Mutant", "device_lines", "mutants"]
@@ -38,11 +39,12 @@ def mutants(source: str) -> list[Mutant]:
     >>> [(mutant.before, mutant.after) for mutant in mutants("if a < 1:\\n    b = a + 1\\n")]
     [('a < 1', 'a <= 1'), ('a < 1', 'not a < 1'), ('1', '2'), ('a + 1', 'a - 1'), ('1', '2')]
     """
-    lines, found = source.splitlines(), []
+    text, lines, found = source.encode(), source.splitlines(), []
+    starts = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
     for node, after in _changes(ast.parse(source)):
         if not _DEVICES.search(lines[node.lineno - 1]):
-            before = ast.get_source_segment(source, node) or ""
-            found.append(Mutant(node.lineno, before, after, _replaced(source, node, after)))
+            span = slice(starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset)
+            found.append(Mutant(node.lineno, text[span].decode(), after, _replaced(text, span, node, after)))
     return sorted(found, key=lambda mutant: mutant.line)
 
 
@@ -51,13 +53,10 @@ def device_lines(source: str) -> list[int]:
     return [i for i, line in enumerate(source.splitlines(), 1) if _DEVICES.search(line)]
 
 
-def _replaced(source: str, node: Any, after: str) -> str:
-    lines = source.encode().splitlines(keepends=True)
-    start = sum(len(line) for line in lines[: node.lineno - 1]) + node.col_offset
-    end = sum(len(line) for line in lines[: node.end_lineno - 1]) + node.end_col_offset
+def _replaced(text: bytes, span: slice, node: Any, after: str) -> str:
     after += "\n" * (node.end_lineno - node.lineno)  # what is written in its place has one line
     new = after if isinstance(node, ast.stmt) else f"({after})"
-    return (source.encode()[:start] + new.encode() + source.encode()[end:]).decode()
+    return (text[: span.start] + new.encode() + text[span.stop :]).decode()
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[Any, str]]:

@@ -68,8 +68,8 @@ class Job:
 
     def delete_checkpoint(self) -> None:
         """Delete the checkpoint, also one that a killed process left behind."""
-        with suppress(OSError):  # in a read-only folder it stays, and harms nobody
-            self._checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it stays in a read-only folder, and harms nobody
+            self._checkpoint.unlink()
 
     def has_checkpoint(self) -> bool:
         """Return whether an interrupted run left a checkpoint."""

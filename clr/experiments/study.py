@@ -44,7 +44,8 @@ class Study:
         if kind == "full" or home.name.endswith(f"-{kind}"):
             return home / "results"
         name = self.dataset or "*"
-        found = sorted(home.glob(f"runs/{name}-{kind}/results"), key=lambda path: "synthetic" in str(path))
+        found = list(home.glob(f"runs/{name}-{kind}/results"))
+        found.sort(key=lambda path: (path.parent.name.startswith("synthetic"), path.parent.name))
         return found[0] if found else home / "runs" / f"{self.dataset or 'synthetic'}-{kind}" / "results"
 
     @cached_property

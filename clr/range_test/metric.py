@@ -27,8 +27,7 @@ def choose_metric(outputs: Any, targets: Any) -> Callable[[Tensor, Tensor], floa
     first, last = outputs.shape[:1] + outputs.shape[2:], outputs.shape[:-1]
     if (outputs.dim() == 1 or outputs.shape[1] == 1) and targets.shape in (first, outputs.shape):
         return None if _looks_like_probabilities(outputs) or not _are_zero_or_one(targets) else _binary_accuracy
-    fits_first = outputs.dim() > 1 and targets.shape == first
-    fits_last = outputs.dim() > 2 and targets.shape == last
+    fits_first, fits_last = targets.shape == first, outputs.dim() > 2 and targets.shape == last
     if fits_first == fits_last:
         return None
     dim = 1 if fits_first else -1
@@ -63,5 +62,5 @@ def constant_loss(loss_fn: Callable[[Any, Any], Any], outputs: Any, targets: Any
     tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
     if tensors and targets.is_floating_point() and outputs.shape == targets.shape and targets.shape[:1] >= (ENOUGH,):
         with suppress(Exception):  # the loss may need more of outputs than their values
-            return float(loss_fn(targets.mean(0, keepdim=True).expand_as(targets), targets))
+            return float(loss_fn(targets.mean(0).expand_as(targets), targets))
     return float("nan")

@@ -21,7 +21,7 @@ DESCRIPTION = {
 LOSSES = "losses"  # a column of a file: those since the row before, as text
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class RangeTest:
     """One curve of a range test.
 

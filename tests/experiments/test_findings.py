@@ -1,6 +1,7 @@
 """Findings: differences are scipy's paired ones, words follow the intervals, and few runs get a pooled interval."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -130,3 +131,110 @@ def test_the_table_names_the_runs_and_calls_exploratory_readings_so(save):
     assert row["where"] == "cifar10/headline/triangular"
     assert row["difference"].endswith("mean over cycle ends (exploratory: chosen after three seeds)")
     assert row["effect (95% interval)"] == "+1.0 points (+1.0 to +1.0, n = 3)"
+
+
+# Edges: what counts as a reading, and where an interval begins.
+
+
+@pytest.mark.parametrize(
+    ("curve", "accuracy", "update"),
+    [
+        ([0.1, 0.2, 0.6], 0.6, 30),  # exactly, at the end
+        ([0.1, 0.6, 0.4], 0.6, 20),  # exactly, and never again
+        ([0.5, 0.6, 0.7], 0.4, 10),  # before the first evaluation, of which nothing is known
+        ([0.1, 0.2, 0.6], 0.5, 27.5),  # three quarters of the way
+        ([0.1, 0.5, 0.2], 0.3, 15),  # when it is first there, whatever comes after
+        ([0.3, 0.1, 0.5], 0.4, 27.5),  # from the evaluation just before, not from an earlier one
+        ([0.1, 0.2, 0.3], 0.9, 30),  # never: its end
+    ],
+)
+def test_an_accuracy_is_first_reached_on_a_line_between_two_evaluations(curve, accuracy, update):
+    rows = pd.DataFrame({"iteration": [10, 20, 30], "test_accuracy": curve})
+    assert findings._first_at(rows, accuracy, 10) == pytest.approx(update)
+
+
+def test_evaluations_between_the_readings_give_no_luck_but_the_end_is_always_read():
+    rows = pd.DataFrame({"iteration": [35, 5, 10, 20, 15, 30], "test_accuracy": [0.7, 0.9, 0.1, 0.3, 0.9, 0.5]})
+    assert findings._first_at(rows, 0.3, 10) == 20
+    assert findings._first_at(rows, 0.6, 10) == pytest.approx(32.5)
+
+
+def test_two_equal_arms_are_equal_in_points_and_undecided_in_updates(save):
+    for seed in range(3):
+        curve = {k: 0.5 + k / 1e6 for k in range(4000, 32_001, 4000)}
+        save("headline", "triangular", seed, curve)
+        save("headline-controls", "linear-32k", seed, curve)
+        for arm in ("fixed-25k", "fixed-25k-high"):
+            save("controls", arm, seed, {25_000: 0.7})
+    found = findings.findings().set_index("key")
+    assert found.loc["b", ["verdict", "answer"]].tolist() == ["equal", "Equal within one point"]
+    assert found.loc["c-quick-line-updates", ["value", "low", "high"]].tolist() == pytest.approx([0, 0, 0])
+    assert found.loc["c-quick-line-updates", ["verdict", "answer"]].tolist() == ["open", "Open"]
+
+
+def test_a_reading_is_of_one_arm_of_one_experiment(save):
+    save("headline", "triangular", 0, {32_000: 0.75})
+    save("paper-table-1", "fixed", 0, {70_000: 0.8})  # an arm of this name, of another experiment
+    assert "headline" not in set(findings.findings()["key"])
+    save("headline", "fixed", 0, {32_000: 0.9, 70_000: 0.7})
+    row = findings.findings().set_index("key").loc["headline"]
+    assert (row["value"], row["n"]) == (pytest.approx(5), 1)
+
+
+@pytest.fixture
+def noisy(save):
+    """Save runs whose accuracies differ by chance alone: noisy(experiment, {arm: updates}, seeds)."""
+    random = np.random.default_rng(0)
+
+    def noisy(name, curves, seeds):
+        for arm, updates in curves.items():
+            for seed in range(seeds):
+                save(name, arm, seed, {updates: 0.78 + random.normal(0, 0.002)})
+
+    return noisy
+
+
+@pytest.mark.parametrize(("seeds", "df", "interval"), [(5, 4, ""), (6, 5, "pooled")])
+def test_a_pooled_interval_needs_five_degrees_of_freedom(save, noisy, seeds, df, interval):
+    noisy("controls", {"fixed-25k": 25_000, "one-cycle-25k": 25_000}, seeds)
+    row = a_full(save, [0.80], [0.77])
+    assert findings.pooled_spread(results.read(), "cifar10", "Cifar10Full", "caffe")[1] == df
+    assert (row["interval"], np.isnan(row["low"])) == (interval, not interval)
+
+
+def test_two_pairs_have_a_pooled_interval_of_their_mean(save, noisy):
+    noisy("controls", {"fixed-25k": 25_000, "one-cycle-25k": 25_000}, 6)
+    row = a_full(save, [0.80, 0.79], [0.77, 0.77])
+    sd, df = findings.pooled_spread(results.read(), "cifar10", "Cifar10Full", "caffe")
+    assert (row["value"], row["n"], row["interval"]) == (pytest.approx(2.5), 2, "pooled")
+    assert row["high"] - row["value"] == pytest.approx(stats.t.ppf(0.975, df) * sd)  # one spread for two means of two
+
+
+def test_a_mean_over_several_readings_has_no_pooled_interval(save, noisy):
+    noisy("headline-controls", {"fixed-32k": 32_000, "triangular-32k-drops": 32_000}, 6)
+    save("headline", "triangular", 0, dict.fromkeys((*questions.QUICK_ENDS, 32_000), 0.7))
+    save("headline-controls", "linear-32k", 0, dict.fromkeys((*questions.QUICK_ENDS, 32_000), 0.6))
+    found = findings.findings().set_index("key")["interval"]
+    assert found["headline-line"] == "pooled"
+    assert (found["c-quick-line"], found["c-quick-line-updates"]) == ("", "")
+
+
+def test_one_run_or_none_has_no_pooled_spread(save):
+    for _ in range(2):
+        sd, df = findings.pooled_spread(results.read(), "cifar10", "Cifar10Full", "caffe")
+        assert np.isnan(sd) and df == 0
+        save("controls", "fixed-25k", 0, {25_000: 0.7})
+
+
+def test_the_pooled_spread_is_of_the_ends_of_one_nets_runs_on_one_data_set(save, noisy):
+    ends = {"fixed-25k": 25_000, "triangular-25k": 24_000}  # the end, and the end of the last cycle
+    noisy("controls", ends, 3)
+    frame = results.read()
+    pooled = findings.pooled_spread(frame, "cifar10", "Cifar10Full", "caffe")
+    assert pooled[1] == 2
+    noisy("controls", {"fixed-25k-high": 20_000, "linear-25k": 5000}, 3)  # not yet at their ends
+    noisy("range-test", {"full-caffe": 4000}, 3)
+    noisy("headline", {"fixed": 70_000, "triangular": 32_000}, 3)  # another net
+    save("controls", "one-cycle-25k", 0, {25_000: 0.1}, "cifar10-jpeg")
+    more = pd.concat([results.read(), frame.assign(iteration=frame["iteration"] - 1000, test_accuracy=0.1)])
+    assert findings.pooled_spread(more, "cifar10", "Cifar10Full", "caffe") == pytest.approx(pooled)

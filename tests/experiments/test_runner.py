@@ -9,8 +9,9 @@ import pytest
 
 from clr import experiments, paths, results
 from clr.experiments import EXPERIMENTS, catalogue, configs, results_folder, run
-from clr.policies import Exp, ExpRange, Fixed, Ramp, Stages, Triangular
+from clr.policies import Cosine, Exp, ExpRange, Fixed, Ramp, Stages, Triangular
 from clr.results import ResultError
+from clr.training.precision import SlowPrecisionError
 
 
 @pytest.fixture
@@ -324,3 +325,178 @@ def test_the_usual_number_of_jobs_and_one_per_core_are_passed_on(n_jobs):
     for wrong in (0, -2, 1.5):
         with pytest.raises(ValueError, match="n_jobs must be a positive integer"):
             experiments.check_machine("cpu", wrong)
+
+
+# What is asked for: names, places, and what is refused before anything is trained.
+
+
+def test_runs_are_planned_seed_by_seed_the_longest_arm_first(trial):
+    assert list(configs("trial", 2)) == [("long", 0), ("short", 0), ("long", 1), ("short", 1)]
+    assert list(configs("trial", 1, arms=["*"])) == [("long", 0), ("short", 0)]
+    assert len(configs("trial")) == 2 * 5 and len(configs("trial", scale="tiny")) == 2 * 2
+
+
+def test_a_precision_replaces_the_catalogues(trial):
+    assert {config.precision for config in configs("trial", 1).values()} == {"float32"}
+    assert {config.precision for config in configs("trial", 1, precision="bfloat16").values()} == {"bfloat16"}
+    assert {config.precision for config in configs("precision", 1).values()} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("arms", [[], ["short", 3], [3], "short"])
+def test_arms_that_are_no_sequence_of_names_are_refused(trial, arms):
+    with pytest.raises(TypeError, match="arms must be a sequence of names, got"):
+        configs("trial", arms=arms)
+
+
+def test_a_name_or_a_scale_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="name must be 'headline' or .*, got 'nothing'"):
+        configs("nothing")
+    for call in (lambda: configs("headline", scale="half"), lambda: results_folder("cifar10", "half")):
+        with pytest.raises(ValueError, match="scale must be 'full' or 'quick' or 'tiny', got 'half'"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("policy", "by", "expected"),
+    [
+        (Cosine(0.5, 8000, warmup=400), 25, Cosine(0.5, 320, warmup=16)),
+        (Cosine(0.5, 400, warmup=399), 100, Cosine(0.5, 4, warmup=3)),  # not all of it, rounded up
+        (Triangular(0.1, 0.5, 20), 1000, Triangular(0.1, 0.5, 1)),  # one update at least
+        (Stages({0: Fixed(0.5), 1500: Ramp(0.1, 0.5, 40)}), 20, Stages({0: Fixed(0.5), 75: Ramp(0.1, 0.5, 2)})),
+        (Exp(0.5, 0.5), 2, Exp(0.5, 0.25)),
+    ],
+)
+def test_a_shrunk_policy_has_whole_numbers_of_updates(policy, by, expected):
+    assert experiments.runner._compress(policy, by) == expected
+
+
+def test_evaluations_are_as_many_times_rarer_as_the_scale_says():
+    every = {scale: configs("headline", 1, scale)["fixed", 0].evaluate_every for scale in experiments.SCALES}
+    assert every == {"full": 500, "quick": 20, "tiny": 5}
+    assert configs("range-test", 1, "tiny")["quick-unit", 0].iterations == 4  # no number of its own
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "apart"),
+    [
+        ("headline", None, None),
+        ("headline", "float32", None),
+        ("headline", "bfloat16", "bfloat16"),
+        ("precision", "bfloat16", None),
+        ("precision", "float32", "float32"),
+    ],
+)
+def test_runs_in_another_precision_than_the_catalogues_are_kept_apart(name, precision, apart):
+    assert experiments.kept_apart(name, precision) == apart
+    runs = paths.home() / "runs"
+    assert results_folder("cifar10", "full", "bfloat16") == runs / "cifar10-full-bfloat16" / "results"
+    assert results_folder("cifar10", "tiny", "bfloat16") == runs / "cifar10-tiny-bfloat16" / "results"
+
+
+def untrained(*arguments, **options):
+    raise AssertionError("trained")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"rerun": "no"}, TypeError, "rerun must be True or False, got 'no'"),
+        ({"data": "cifar10"}, TypeError, "data must be a data set of clr.data, got 'cifar10'"),
+        ({"results_dir": 3}, TypeError, "results_dir must be a path, got 3"),
+    ],
+)
+def test_an_argument_is_refused_before_anything_is_trained(trial, small, monkeypatch, options, error, message):
+    monkeypatch.setattr(experiments.job, "train", untrained)
+    with pytest.raises(error, match=message):
+        run("trial", 1, **{"data": small, "n_jobs": 1} | options)
+
+
+def test_a_slow_precision_is_refused_before_anything_is_trained(trial, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.job, "train", untrained)
+    monkeypatch.setattr(experiments.runner, "check_fast", slow_bfloat16)
+    with pytest.raises(SlowPrecisionError, match="bfloat16 on cpu"):
+        run("trial", 1, data=small, device="cpu", n_jobs=1, results_dir=tmp_path, precision="bfloat16")
+    assert not list(tmp_path.iterdir())
+
+
+def slow_bfloat16(precision, device):
+    if precision == "bfloat16":
+        raise SlowPrecisionError(f"bfloat16 on {device}")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_trained(trial, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.job, "train", untrained)
+    (tmp_path / "synthetic" / "trial").mkdir(parents=True)
+    (tmp_path / "synthetic" / "trial" / "short").touch()  # a file of that name
+    with pytest.raises(OSError, match="short"):
+        run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path)
+
+
+def test_the_queue_leaves_out_what_is_slow_here_and_says_so(trial, small, tmp_path, monkeypatch, capsys):
+    from clr.experiments.queue import Row
+
+    monkeypatch.setattr(experiments.runner, "check_fast", slow_bfloat16)
+    rows = (Row("precision", ("fixed",), 1), Row("trial", ("short",), 1))
+    experiments.run_queue(data=small, n_jobs=1, results_dir=tmp_path, rows=rows)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "queue: precision is left out: bfloat16 on cpu" and said[1].startswith("queue: 1 runs, 1 side by")
+    assert results.read(tmp_path)["arm"].unique().tolist() == ["short"]
+
+
+# What comes back.
+
+
+def test_the_rows_of_the_runs_that_were_asked_for_come_back_numbered_from_nought(trial, small, save):
+    for arm in ("long", "short"):
+        save("trial", arm, 0, {2: 0.25, 4: 0.5}, "synthetic")
+    folder = paths.home() / "results"
+    for path in folder.rglob("seed-0.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["data"] = {"name": small.name, "fingerprint": small.fingerprint}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    frame = run("trial", 1, data=small, n_jobs=1, results_dir=folder, arms=["short"])
+    assert list(frame) == [*results.KEYS, *results.COLUMNS] and frame.index.tolist() == [0, 1]
+    assert set(frame["arm"]) == {"short"}
+
+
+@pytest.mark.parametrize(("folder", "aside"), [(None, True), ("mine", False)])
+def test_synthetic_results_of_another_version_are_set_aside_in_the_usual_place_alone(
+    trial, small, tmp_path, monkeypatch, folder, aside
+):
+    seen = []
+    monkeypatch.setattr(experiments.runner, "set_aside_others", lambda root, data: seen.append((root, data)))
+    root = results_folder("synthetic", "full") if folder is None else tmp_path / folder
+    run("trial", 1, data=small, n_jobs=1, results_dir=folder and root, arms=["short"])
+    assert seen == [(root, small)] * aside
+    assert [path.name for path in root.rglob("*.csv")] == ["seed-0.csv"]
+
+
+def test_real_images_are_never_set_aside(trial, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.runner, "set_aside_others", untrained)
+    real = dataclasses.replace(small, name="cifar10")
+    assert set(run("trial", 1, data=real, n_jobs=1, arms=["short"])["dataset"]) == {"cifar10"}
+    assert (paths.home() / "results" / "cifar10" / "trial" / "short" / "seed-0.csv").exists()
+
+
+def test_core_hours_are_those_of_the_finished_runs(trial, monkeypatch):
+    from clr.experiments.queue import Row
+
+    found = [3600 * 1234.5, None, 3600 * 100.0, 0.0]
+    monkeypatch.setattr(experiments.runner, "_run_seconds", lambda folder, seed: found[seed])
+    (row,) = experiments.queue_state("cifar10", rows=(Row("trial", ("short",), 4),)).to_dict("records")
+    assert (row["finished"], row["updates left"], row["core hours"]) == ("3 of 4", 4, 1334.5)
+    monkeypatch.setattr(experiments.runner, "_run_seconds", lambda folder, seed: 3600 * 0.26)
+    assert experiments.queue_state("cifar10", rows=(Row("trial", ("short",), 1),))["core hours"].tolist() == [0.3]
+
+
+def test_a_run_took_what_its_record_says_and_one_that_is_damaged_has_not_finished(trial, save):
+    save("trial", "short", 0, {4: 0.5})
+    folder = paths.home() / "results" / "cifar10" / "trial" / "short"
+    seconds = experiments.runner._run_seconds
+    assert seconds(folder, 0) == 10.0 and seconds(folder, 1) is None
+    record = json.loads((folder / "seed-0.json").read_text(encoding="utf-8"))
+    del record["provenance"]
+    (folder / "seed-0.json").write_text(json.dumps(record), encoding="utf-8")
+    assert seconds(folder, 0) == 0.0
+    (folder / "seed-0.csv").unlink()
+    assert seconds(folder, 0) is None

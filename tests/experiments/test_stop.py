@@ -118,6 +118,36 @@ def test_a_second_ctrl_c_interrupts_at_once(tmp_path, ctrl_c):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_handler_that_was_not_needed_is_put_back(tmp_path, ctrl_c):
+    with pytest.raises(ValueError, match="a run"), Stop(str(tmp_path / "stop")).on_interrupt() as received:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise ValueError("a run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and not received
+
+
+def test_a_run_in_another_process_takes_ctrl_c_as_a_wish_to_stop_however_often_it_is_pressed(tmp_path, ctrl_c):
+    stop, seen = Stop(str(tmp_path / "stop"), owner=-1), []
+
+    def work():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+            seen.append(stop())
+
+    assert stop.guard(work) is None and seen == [True, True, True]
+
+
+def test_a_run_in_the_callers_process_leaves_ctrl_c_to_it(tmp_path, ctrl_c):
+    stop = Stop(str(tmp_path / "stop"))
+    assert isinstance(stop.guard(signal.raise_signal, signal.SIGINT), KeyboardInterrupt) and stop()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_wish_to_stop_after_the_last_run_is_no_error(tmp_path):
+    stop = Stop(str(tmp_path / "gone" / "stop"))
+    stop.set()
+    assert not stop()
+
+
 def test_a_run_in_another_thread_than_the_first_needs_no_handler(tmp_path):
     seen = []
 

@@ -156,3 +156,64 @@ def test_a_shortened_run_has_no_finding():
 
 def test_a_finding_whose_runs_are_missing_says_what_trains_them():
     assert sentences.controls(Study()) == "No finding yet: `python -m clr run controls` trains what is missing."
+
+
+# Where a study's runs lie.
+
+
+def test_a_precision_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="precision must be 'float32' or 'bfloat16', got 'half'"):
+        Study(precision="half")
+
+
+def test_results_on_real_images_come_before_synthetic_ones():
+    for dataset in ("synthetic", "zoo"):  # not in the order of the alphabet
+        save("headline", "fixed", 0, {70: 0.2}, "tiny", dataset)
+    assert Study("tiny").name == "zoo" and Study("tiny", dataset="synthetic").root.parent.name == "synthetic-tiny"
+
+
+def test_of_several_data_sets_the_first_by_name_is_shown_unless_another_is_asked_for():
+    for dataset in ("c", "a", "b"):
+        save("headline", "fixed", 0, {70: 0.2}, "tiny", dataset)
+    assert Study("tiny").name == "a"
+    assert Study("tiny", dataset="b").root.parent.name == "b-tiny"
+
+
+def test_a_home_may_be_called_synthetic(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLR_HOME", str(tmp_path / "synthetic"))
+    for dataset in ("synthetic", "zoo"):
+        save("headline", "fixed", 0, {70: 0.2}, "tiny", dataset)
+    assert Study("tiny").name == "zoo"
+
+
+@pytest.mark.parametrize("dataset", [None, "zoo"])
+@pytest.mark.parametrize(("scale", "precision"), [("quick", None), ("full", "bfloat16")])
+def test_a_study_without_runs_looks_where_they_will_be_kept(dataset, scale, precision):
+    study = Study(scale, dataset=dataset, precision=precision)
+    assert study.root == experiments.results_folder(dataset or "synthetic", scale, precision)
+    study.root.mkdir(parents=True)
+    assert Study(scale, precision=precision).root == study.root  # found by its name
+
+
+def test_a_command_names_scale_and_precision():
+    assert Study("quick").command("init") == "python -m clr run init --scale quick"
+    assert Study(precision="bfloat16").command("init") == "python -m clr run init --scale full --precision bfloat16"
+
+
+def test_the_settings_of_an_arm_are_those_of_the_studys_scale_and_precision():
+    config = Study("tiny", precision="bfloat16").config("headline", "fixed")
+    assert config == experiments.configs("headline", 1, "tiny", precision="bfloat16")["fixed", 0]
+    assert (config.seed, config.iterations, config.precision) == (0, 70, "bfloat16")
+
+
+def test_runs_of_several_experiments_have_labels_of_their_own(headline):
+    runs = headline.runs("headline", "headline-controls", "init")
+    assert runs.index.tolist() == list(range(len(runs))) and len(runs) == 3 * (2 + 4 + 3)
+
+
+def test_status_counts_the_runs_of_the_seeds_and_names_the_arms_that_are_shown(headline):
+    first, blank, *finished = Study(seeds=2, arms=["fixed"]).status().splitlines()
+    assert (first, blank) == ("Scale full, data set cifar10, only the arms fixed. Finished:", "")
+    assert [text.partition(":")[0] for text in finished] == ["- `headline`, 2 of 4 runs"]
+    empty = "Scale full, bfloat16, data set no data set: nothing has finished yet. `python -m clr run headline "
+    assert Study(precision="bfloat16").status().startswith(empty)

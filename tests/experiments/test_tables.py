@@ -1,6 +1,7 @@
 """Tables: what stands beside what, and where a run is read."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,3 +105,76 @@ def test_runs_table_reads_the_triangular_arm_at_the_end_of_a_cycle_too(save):
 def test_runs_table_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="nothing has finished on cifar10 in"):
         tables.runs_table(paths.home() / "results", "cifar10")
+
+
+def test_summaries_stand_in_order_and_are_numbered_from_nought(save):
+    save("controls", "triangular-25k", 0, {24_000: 0.75, 25_000: 0.72})
+    save("controls", "linear-25k", 0, {25_000: 0.8}, "cifar10-jpeg")
+    found = tables.summaries("controls")
+    assert found[["dataset", "iterations"]].to_numpy().tolist() == [
+        ["cifar10", 24_000], ["cifar10", 25_000], ["cifar10-jpeg", 25_000],
+    ]  # fmt: skip
+    assert found.index.tolist() == [0, 1, 2]
+
+
+def test_runs_of_an_experiment_that_is_not_in_the_catalogue_are_summarised_too(save):
+    save("controls", "triangular-25k", 0, {24_000: 0.75, 25_000: 0.72})
+    (paths.home() / "results" / "cifar10" / "controls").rename(paths.home() / "results" / "cifar10" / "my-own")
+    assert tables.summaries("my-own")["iterations"].tolist() == [24_000, 25_000]
+
+
+def test_an_arm_is_read_where_something_was_reported_of_it_too(save):
+    save("headline", "triangular", 0, {20_000: 0.7, 21_000: 0.1, 32_000: 0.75, 35_000: 0.72})
+    save("headline", "fixed", 0, {20_000: 0.6, 32_000: 0.65, 70_000: 0.75})
+    found = tables.arms_table("cifar10")
+    assert found["iterations"].tolist() == [70_000, 20_000, 32_000, 35_000]
+    assert found["reported"].tolist() == [0.759, 0.759, 0.772, 0.753] and set(found["source"]) == {catalogue.PORT}
+
+
+def test_the_difference_from_what_was_reported_is_in_points(save):
+    save("paper-table-1", "decay", 0, {25_000: 0.50})
+    (text,) = tables.experiment_table("paper-table-1")["cifar10"]
+    assert text == "50.00% (n = 1): -28.5"
+
+
+def test_diverged_runs_are_counted_in_words():
+    row = SimpleNamespace(accuracy=0.5, low=0.4, high=0.6, n=3, diverged=2)
+    assert tables.format_accuracy(row) == "50.00% (40.00 to 60.00, n = 3), 2 diverged"
+    row.diverged = 0
+    assert tables.format_accuracy(row) == "50.00% (40.00 to 60.00, n = 3)"
+
+
+def test_differences_are_by_data_set_the_best_first_and_without_arms_that_have_no_pair(save):
+    save("controls", "fixed-25k", 0, {25_000: 0.5})
+    save("controls", "fixed-25k", 0, {25_000: 0.5}, "cifar10-jpeg")
+    for arm, accuracy in {"triangular-25k": 0.25, "linear-25k": 0.75}.items():
+        save("controls", arm, 0, {25_000: accuracy}, "cifar10-jpeg")
+        save("controls", arm, 0, {25_000: accuracy})
+    save("controls", "one-cycle-25k", 1, {25_000: 0.9})  # of a seed that the reference does not have
+    table = tables.differences("fixed-25k", 25_000, ["controls"])
+    assert table[["dataset", "arm", "points", "n"]].to_numpy().tolist() == [
+        ["cifar10", "linear-25k", 25, 1], ["cifar10", "triangular-25k", -25, 1],
+        ["cifar10-jpeg", "linear-25k", 25, 1], ["cifar10-jpeg", "triangular-25k", -25, 1],
+    ]  # fmt: skip
+    assert table.index.tolist() == [0, 1, 2, 3]
+
+
+def test_multipliers_make_the_difference_between_the_ends_of_a_policys_two_arms(save):
+    for seed, accuracy in enumerate((0.5, 0.25, 0.125)):
+        save("mults", "fixed", seed, {20_000: 0.1, 25_000: accuracy + 0.25})
+        save("mults", "exp", seed, {25_000: 0.6})  # without its other arm
+    for seed, accuracy in enumerate((0.5, 0.25)):
+        save("mults", "fixed-without", seed, {25_000: accuracy})
+    (name, points), *more = tables.multiplier_differences(results.read(experiment="mults")).items()
+    assert name == "fixed" and not more
+    assert points.to_dict() == {0: 25, 1: 25}
+
+
+def test_the_bounds_of_an_arm_and_data_set_are_read_from_its_own_curves(save):
+    for arm, top in {"quick-unit": 0.6, "full-caffe": 0.5}.items():
+        for dataset in ("cifar10", "cifar10-jpeg"):
+            save("range-test", arm, 0, {k: min(top, 0.1 + k / 3000) for k in range(100, 4001, 100)}, dataset)
+    found = tables.range_test_bounds()
+    assert list(found) == [(arm, d) for arm in ("quick-unit", "full-caffe") for d in ("cifar10", "cifar10-jpeg")]
+    assert all(bounds.n_curves == 1 for bounds in found.values())
+    assert found["quick-unit", "cifar10"].max_lr > found["full-caffe", "cifar10"].max_lr

@@ -131,3 +131,11 @@ def test_a_run_that_holds_out_every_image_is_refused():
     with pytest.raises(ValueError, match="hold_out_every must be at least 2, got 1"):
         changed(hold_out_every=1)
     assert changed(hold_out_every=2).hold_out_every == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "iterations", "end"),
+    [(Fixed(0.1), 7, 7), (Triangular(0.1, 0.2, 2), 11, 8), (Triangular(0.1, 0.2, 2), 8, 8)],
+)
+def test_the_last_cycle_end_is_that_of_a_whole_cycle_or_of_the_run_where_there_are_none(policy, iterations, end):
+    assert RunConfig("Cifar10Quick", policy, iterations).last_cycle_end == end
