@@ -116,7 +116,11 @@ def test_the_picture_of_precision_pairs_bfloat16_with_the_headlines_rows(headlin
     ax = pictures.precision(headline).axes[0]
     assert [text.get_text() for text in ax.texts] == ["n = 3", "n = 3"]
     assert [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1] == pytest.approx([0.5, 0.0])
-    assert "**No, within one point.** Bfloat16 − float32 at 20,000, cycles" in sentences.precision(headline)
+    said = sentences.precision(headline)
+    assert (
+        said.count("**No, within one point.** Bfloat16 − float32 at 20,000, steps at a low rate, quick net: +0.5") == 1
+    )
+    assert said.count("**") == 2 and "). Bfloat16 − float32 at 20,000, cycles, quick net: +0.0 points" in said
 
 
 def test_the_sentences_of_the_headline(headline):
