@@ -326,7 +326,7 @@ def test_the_median_over_curves_decides_and_curves_without_finite_losses_say_not
     lost = curve_of(np.inf, constant_loss=1.0)
     infinite = curve_of(3.0, constant_loss=1.0, losses=(np.inf,))
     assert mean_predictor(much, much, little) == "88%"
-    assert mean_predictor(much, lost, infinite) == "88%"
+    assert mean_predictor(lost, infinite, much) == "88%"
     assert mean_predictor(lost) is None
 
 
