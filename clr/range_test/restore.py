@@ -106,7 +106,7 @@ def _(tensor: Tensor, name: str, add: Add) -> Restore | None:
         kind, empty = type(tensor), tensor.data
         return _both(partial(setattr, tensor, "data", empty), partial(setattr, tensor, "__class__", kind))
     if tensor.layout is not torch.strided:
-        return partial(tensor.detach().copy_, _copy(tensor))
+        return partial(_overwrite, tensor, _copy(tensor))
     if any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True)):
         return None  # expanded: nothing can be written into it
     alias, copy, layout = tensor.detach(), _copy(tensor), _layout(tensor)
@@ -205,6 +205,12 @@ def _refill(values: dict) -> Restore:
         values.update(before)
 
     return restore
+
+
+@torch.no_grad()
+def _overwrite(tensor: Tensor, copy: Tensor) -> None:
+    """Write into the tensor itself: indices and values of a sparse one's alias are its own."""
+    tensor.copy_(copy)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

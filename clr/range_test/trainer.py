@@ -89,8 +89,7 @@ class Trainer:
     def current_lr(self) -> float:
         """Return the rate that the optimizer holds, read from the group whose multiple is nearest to 1."""
         nearest = min(range(len(self.multipliers)), key=lambda i: abs(self.multipliers[i] - 1))
-        lr = float(self.optimizer.param_groups[nearest]["lr"])
-        return lr if self.multipliers[nearest] in (0, 1) else lr / self.multipliers[nearest]
+        return float(self.optimizer.param_groups[nearest]["lr"]) / (self.multipliers[nearest] or 1)
 
     def pop_losses(self) -> np.ndarray:
         """Return the loss of every update since the last call, the mean over all processes, and forget them."""

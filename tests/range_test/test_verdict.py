@@ -281,6 +281,12 @@ def test_the_metric_the_classes_and_the_batches_are_told_where_something_is_to_b
     ]
 
 
+def test_of_a_curve_of_which_nothing_more_is_known_nothing_more_is_said():
+    plain = SimpleNamespace(held_out=True, frame=TESTS[0].frame)
+    assert verdict._evaluation(told(tests=(plain,)), plain) == []
+    assert verdict._mean_predictor_warning(told(tests=(plain,))) == []
+
+
 @pytest.mark.parametrize(
     ("base", "sharp"), [((0.01, 0.029), True), ((0.01, 0.03), False), ((0.0, 0.5), True), ((np.nan, np.nan), True)]
 )
@@ -300,7 +306,8 @@ def test_the_mean_of_the_targets_is_named_where_it_makes_more_than_half_of_the_f
     assert mean_predictor(curve_of(10.0, 2.0, constant_loss=4.0)) == "75%"
     assert mean_predictor(curve_of(10.0, 2.0, constant_loss=1.0)) == "100%"  # it never comes as low
     assert mean_predictor(curve_of(0.5, 0.1, constant_loss=0.2)) == "75%"
-    assert mean_predictor(curve_of(10.0, 0.0, constant_loss=5.0)) is None  # half of it
+    assert mean_predictor(curve_of(10.0, -2.0, constant_loss=4.0)) is None  # half of it
+    assert mean_predictor(curve_of(10.0, -1.9, constant_loss=4.0)) == "50%"
     assert mean_predictor(curve_of(10.0, 2.0)) is None  # no regression
 
 
@@ -319,7 +326,7 @@ def test_the_median_over_curves_decides_and_curves_without_finite_losses_say_not
     lost = curve_of(np.inf, constant_loss=1.0)
     infinite = curve_of(3.0, constant_loss=1.0, losses=(np.inf,))
     assert mean_predictor(much, much, little) == "88%"
-    assert mean_predictor(much, lost, infinite) == "88%"
+    assert mean_predictor(lost, infinite, much) == "88%"
     assert mean_predictor(lost) is None
 
 
