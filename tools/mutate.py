@@ -63,6 +63,7 @@ class Watch:
     def __init__(self, module: Path, report: Path):
         self.module, self.report, self.seconds = module, report, dict[str, float]()
         self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[str(module)])
+        self.coverage.set_option("run:disable_warnings", ["no-data-collected"])  # where all of it runs at import
 
     def pytest_sessionstart(self) -> None:
         """Begin to watch."""
