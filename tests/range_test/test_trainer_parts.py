@@ -64,6 +64,17 @@ def test_a_scaler_is_refused_where_the_optimizer_calls_the_model():
     assert trainer_of(line(), scaler=scaler).scaler is scaler
 
 
+def test_a_scaler_steps_and_is_updated_at_each_update():
+    weights = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)):
+        model = line()
+        trainer = trainer_of(model, scaler=scaler)
+        for _ in range(3):
+            trainer.train_step(0.001, [(X, Y)])
+        weights.append(model.weight.item())
+    assert weights[0] == pytest.approx(weights[1]) != 1 and scaler.get_scale() == 64
+
+
 def test_parameters_that_are_not_the_models_lose_their_gradients_too():
     model, other = line(), nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([*model.parameters(), other], lr=1.0)
@@ -76,13 +87,22 @@ def test_parameters_that_are_not_the_models_lose_their_gradients_too():
         assert other.item() == pytest.approx(before - 0.001 * slope)
 
 
-@pytest.mark.parametrize(("mults", "lr"), [((1.0, 0.0), 0.25), ((0.5,), 0.25), ((0.0,), 0.0), ((4.0, 3.0), 0.25)])
+@pytest.mark.parametrize(
+    ("mults", "lr"),
+    [
+        ((1.0, 0.0), 0.1),
+        ((3.0, 1.0), 0.1),  # to the last bit: 3 * 0.1 / 3 is more
+        ((0.5,), 0.1),
+        ((0.0,), 0.0),
+        ((8.0, 4.0), 0.1),
+    ],
+)
 def test_the_rate_on_the_axis_is_that_of_a_multiplier_of_one(mults, lr):
     model = nn.Sequential(*(line() for _ in mults))
     groups = [{"params": part.parameters(), "lr_mult": mult} for part, mult in zip(model, mults, strict=True)]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     trainer = Trainer(model, optimizer, F.mse_loss, default_forward, None, None, None)
-    trainer.train_step(0.25, [(X, Y)])
+    trainer.train_step(0.1, [(X, Y)])
     assert trainer.current_lr() == lr
 
 
