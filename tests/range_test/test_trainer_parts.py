@@ -124,6 +124,16 @@ def test_an_evaluation_is_in_eval_mode_and_counts_examples():
     assert not model[0].weight.grad and model[0].weight.requires_grad
 
 
+def test_without_a_metric_a_regression_has_minus_its_loss():
+    trainer = trainer_of(line())
+    assert trainer.evaluate([(X, Y)]) == -F.mse_loss(X, Y).item() and trainer.metric_name == "-loss"
+
+
+def test_a_metric_that_is_no_number_is_told():
+    with pytest.raises(TypeError, match="metric must return a number or a one-element tensor, got '0.5'"):
+        trainer_of(line(), metric=lambda outputs, targets: "0.5").evaluate([(X, Y)])
+
+
 def test_an_evaluation_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="val_loader must give at least one batch, got none"):
         trainer_of(line()).evaluate([])
