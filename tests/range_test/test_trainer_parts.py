@@ -64,6 +64,17 @@ def test_a_scaler_is_refused_where_the_optimizer_calls_the_model():
     assert trainer_of(line(), scaler=scaler).scaler is scaler
 
 
+def test_a_scaler_steps_and_is_updated_at_each_update():
+    weights = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)):
+        model = line()
+        trainer = trainer_of(model, scaler=scaler)
+        for _ in range(3):
+            trainer.train_step(0.001, [(X, Y)])
+        weights.append(model.weight.item())
+    assert weights[0] == pytest.approx(weights[1]) != 1 and scaler.get_scale() == 64
+
+
 def test_parameters_that_are_not_the_models_lose_their_gradients_too():
     model, other = line(), nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([*model.parameters(), other], lr=1.0)
@@ -76,13 +87,22 @@ def test_parameters_that_are_not_the_models_lose_their_gradients_too():
         assert other.item() == pytest.approx(before - 0.001 * slope)
 
 
-@pytest.mark.parametrize(("mults", "lr"), [((1.0, 0.0), 0.25), ((0.5,), 0.25), ((0.0,), 0.0), ((4.0, 3.0), 0.25)])
+@pytest.mark.parametrize(
+    ("mults", "lr"),
+    [
+        ((1.0, 0.0), 0.1),
+        ((3.0, 1.0), 0.1),  # to the last bit: 3 * 0.1 / 3 is more
+        ((0.5,), 0.1),
+        ((0.0,), 0.0),
+        ((8.0, 4.0), 0.1),
+    ],
+)
 def test_the_rate_on_the_axis_is_that_of_a_multiplier_of_one(mults, lr):
     model = nn.Sequential(*(line() for _ in mults))
     groups = [{"params": part.parameters(), "lr_mult": mult} for part, mult in zip(model, mults, strict=True)]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     trainer = Trainer(model, optimizer, F.mse_loss, default_forward, None, None, None)
-    trainer.train_step(0.25, [(X, Y)])
+    trainer.train_step(0.1, [(X, Y)])
     assert trainer.current_lr() == lr
 
 
@@ -102,6 +122,16 @@ def test_an_evaluation_is_in_eval_mode_and_counts_examples():
     assert trainer.examples == 6 and trainer.metric_name == "metric"
     assert set(modes) == {(False, False, False)} and [m.training for m in model.modules()] == [True, True, False]
     assert not model[0].weight.grad and model[0].weight.requires_grad
+
+
+def test_without_a_metric_a_regression_has_minus_its_loss():
+    trainer = trainer_of(line())
+    assert trainer.evaluate([(X, Y)]) == -F.mse_loss(X, Y).item() and trainer.metric_name == "-loss"
+
+
+def test_a_metric_that_is_no_number_is_told():
+    with pytest.raises(TypeError, match="metric must return a number or a one-element tensor, got '0.5'"):
+        trainer_of(line(), metric=lambda outputs, targets: "0.5").evaluate([(X, Y)])
 
 
 def test_an_evaluation_of_nothing_is_an_error():

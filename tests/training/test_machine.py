@@ -110,3 +110,17 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch, error):
 
     monkeypatch.setattr(machine.subprocess, "run", run)
     assert machine._commit.__wrapped__() is None
+
+
+@pytest.mark.parametrize(("answer", "name"), [("Apple M3 Pro\n", "Apple M3 Pro"), ("\n", "a machine")])
+def test_a_mac_is_asked_for_its_processor_without_a_word(monkeypatch, answer, name):
+    def run(command, capture_output, text):
+        assert capture_output and text and command[0] == "sysctl"
+        return subprocess.CompletedProcess(command, 0, stdout=answer)
+
+    monkeypatch.setattr(machine.os.path, "exists", lambda path: False)
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "a machine")
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    monkeypatch.setattr(machine.subprocess, "run", run)
+    assert machine._processor.__wrapped__() == name
