@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from clr.range_test.peak import FACTORS, INTERVAL, _smoothed, landmark, peak_rates
+from clr.range_test.peak import FACTORS, INTERVAL, _smoothed, in_logs, landmark, peak_rates
 
 RATES = np.logspace(-5, 1, 121)
 
@@ -96,3 +96,41 @@ def test_losses_that_rise_from_the_first_rate_have_no_peak() -> None:
     losses = 1.1 * 2.0 ** np.arange(len(RATES))
     assert np.isnan(landmark([(RATES, losses)]))
     assert np.isnan(peak_rates([(RATES[:8], losses[:8])])["linear"][0])
+
+
+def landmark_by_definition(curves: list[np.ndarray]) -> float:
+    """Return what `landmark` does, from its docstring and a Gaussian's weights."""
+    place, width = np.log10(RATES), 0.1 / (np.log10(RATES[1]) - np.log10(RATES[0]))
+    ends = [losses[: np.flatnonzero(~np.isfinite(np.append(losses, np.nan)))[0]] for losses in curves]
+    before = [losses[:5].mean() for losses in ends]
+    capped = []
+    for losses, first in zip(ends, before, strict=True):
+        top = 2 * first - min(by_definition(losses, width).min(), first)
+        capped.append(np.append(np.minimum(losses, top), np.full(len(RATES) - len(losses), top)))
+    smooth = by_definition(np.mean(capped, axis=0), width)
+    lowest = int(smooth.argmin())
+    level = (np.mean(before) + smooth[lowest]) / 2
+    i = lowest + int(np.flatnonzero(smooth[lowest:] > level)[0])
+    return float(10 ** np.interp(level, smooth[i - 1 : i + 1], place[i - 1 : i + 1]))
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.3])
+def test_the_landmark_of_noisy_curves_of_which_one_ends_early_is_that_of_the_definition(noise: float) -> None:
+    early = valley(0.3, 1, noise)
+    early[95:] = np.inf
+    for curves in ([valley(0.3, 2, noise)], [valley(0.3, 2, noise), early, valley(0.1, 3, noise)]):
+        assert landmark([(RATES, losses) for losses in curves]) == pytest.approx(
+            landmark_by_definition(curves), rel=1e-9
+        )
+
+
+def test_a_curve_of_a_single_loss_does_not_hide_the_others() -> None:
+    assert landmark([(RATES, valley()), (RATES, valley()[:1])]) == pytest.approx(0.3, rel=0.3)
+
+
+def test_one_loss_of_nothing_has_all_curves_read_as_they_are() -> None:
+    nothing = valley(seed=1)
+    nothing[60] = 0.0
+    curves = [(RATES, valley()), (RATES, nothing)]
+    assert in_logs(curves) == curves
+    assert [losses.tolist() for _, losses in in_logs(curves[:1])] == [np.log(valley()).tolist()]
