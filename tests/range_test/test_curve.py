@@ -6,7 +6,17 @@ import pytest
 from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 
 from clr.range_test.bounds import suggest_bounds
-from clr.range_test.curve import CurveKind
+from clr.range_test.curve import (
+    MIN_SPLINE,
+    Curve,
+    CurveKind,
+    _blocks,
+    _every_pair,
+    _rises,
+    clipped,
+    cross_validated_spline,
+    smoothed,
+)
 from clr.range_test.record import as_range_tests
 
 
@@ -31,7 +41,7 @@ def test_a_rise_that_slows_has_its_bounds_at_the_two_knees(sd, later):
 
 
 def test_the_knees_are_those_of_fitting_every_pair_of_them_by_a_library():
-    from clr.range_test.curve import _every_pair, _fit_broken_line, _least_squares_knees
+    from clr.range_test.curve import _fit_broken_line, _least_squares_knees
 
     y = broken(LINEAR[::4]) + np.random.default_rng(0).normal(0, 0.03, 25)
     place, fits = np.arange(25.0), []
@@ -161,3 +171,23 @@ def test_noise_without_a_rise_seldom_has_one_before_its_best_evaluation(sd):
     white = random.normal(0, 1, (40, 26))
     curves = [Curve(np.arange(25.0), e[1:] + sd * e[:-1], 0.0, True, True) for e in white]
     assert sum(smoothed(curve)[2] for curve in curves) <= 2
+
+
+def test_a_few_evaluations_after_a_peak_that_ends_the_rise_are_left_as_they_are():
+    rise = np.linspace(0, 0.3, 30) + np.random.default_rng(77).normal(0, 0.05, 30)
+    y = np.append(rise, [-2.0, -2.5, -1.5])
+    curve = Curve(np.arange(33.0), y, 0.0, False, False, False)
+    end = int(clipped(curve).argmax())
+    assert 33 - end < MIN_SPLINE
+    assert not _rises(curve, *cross_validated_spline(clipped(curve)))  # the fall hides it from a spline through all
+    smooth, errors, rises = smoothed(curve)
+    assert rises and smooth[end:].tolist() == clipped(curve)[end:].tolist() and not errors[end:].any()
+
+
+def test_blocks_have_the_cube_root_of_the_evaluations():
+    assert [np.bincount(_blocks(n)).max() for n in (1, 8, 9, 27, 64, 1000)] == [1, 2, 3, 3, 4, 10]
+
+
+def test_every_pair_of_knees_is_two_apart_or_more_and_begins_at_the_first_evaluation():
+    pairs = _every_pair(6)[0].tolist()
+    assert pairs == [[0, 2], [0, 3], [0, 4], [1, 3], [1, 4], [2, 4]]
