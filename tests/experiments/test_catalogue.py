@@ -253,3 +253,17 @@ def test_the_queue_trains_as_many_seeds_of_an_arm_as_its_question_needs(name, se
 def test_the_queue_begins_with_the_headline_and_its_controls():
     assert [row.experiment for row in QUEUE[:2]] == ["headline", "headline-controls"]
     assert len({name for name, _ in seeds_in_the_queue()}) == 12
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_arm_ends_changes_and_is_compared_where_it_is_evaluated(name):
+    experiment = EXPERIMENTS[name]
+    for config in experiment.arms.values():
+        stages = [start for start, _ in getattr(config.policy, "stages", ())]
+        assert not [k for k in (config.iterations, *stages) if k % config.evaluate_every]
+    for (arm, k), accuracy in experiment.reported.items():
+        assert k <= experiment.arms[arm].iterations and not k % experiment.arms[arm].evaluate_every and 0 < accuracy < 1
+
+
+def test_the_headline_decays_all_weights_as_the_earlier_port_did():
+    assert {config.weight_decay for config in EXPERIMENTS["headline"].arms.values()} == {0.004}
