@@ -2,7 +2,7 @@
 
 On the axis by which the test was spaced (the rate if linear, its logarithm otherwise):
 
-1. A cubic smoothing spline (scipy) smooths the metric. Its smoothness is the one that predicts each block of
+1. A cubic smoothing spline smooths the metric. Its smoothness is the one that predicts each block of
    neighboring evaluations best from all the others. Neighbors share noise here, so leaving out single evaluations
    (GCV) would take noise for signal.
 2. The metric *rises* if it reaches three standard deviations of its own noise above the untrained metric. Training that
@@ -34,7 +34,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import make_smoothing_spline
 
 __all__ = [
     "MIN_EVALUATIONS", "Curve", "CurveKind", "CurveShape", "analyse", "clipped", "cross_validated_spline",
@@ -49,7 +48,7 @@ LOST_FRACTION = 0.5  # of the gain
 MAX_LR_DIVISOR = 3  # see point 3
 PLATEAU_SLOPE_RATIO = 0.5
 MIN_EVALUATIONS = 10  # with fewer, a fifth of the gain lies within one interval of the rise
-MIN_SPLINE = 5  # evaluations, for scipy's smoothing spline
+MIN_SPLINE = 5  # evaluations, to smooth what follows a peak
 REFERENCE = 10  # evaluations at the start, whose losses show their own level and spread
 MAX_KNEES = 100  # places at which two lines may meet
 LAMBDAS = np.logspace(-2, 10, 49)  # from nearly no smoothing to a straight line
@@ -219,8 +218,7 @@ def cross_validated_spline(y: Array) -> tuple[Array, Array]:
     parts = [inverse @ residuals[:, block, None] for block, inverse in zip(blocks, inverses, strict=True)]
     errors = np.concatenate(parts, axis=1)[..., 0]  # (lambdas, n)
     best = int((errors**2).sum(1).argmin())
-    place = np.arange(len(y), dtype=float)  # evaluations are evenly spaced on their axis
-    return make_smoothing_spline(place, y, lam=LAMBDAS[best])(place), errors[best]
+    return y - residuals[best], errors[best]
 
 
 def robust_std(errors: Array) -> float:
@@ -276,24 +274,25 @@ def _fit_broken_line(x: Array, y: Array, level: float) -> tuple[float, float]:
 
 
 @cache
-def _every_pair(n: int) -> tuple[Array, Array, Array]:
+def _every_pair(n: int) -> tuple[Array, Array, Array, Array]:
     at = np.unique(np.linspace(0, n - 2, min(n - 1, MAX_KNEES)).astype(int))
     return _hinges(np.array([(i, j) for i in at for j in at if i + 2 <= j]), n)
 
 
-def _hinges(pairs: Array, n: int) -> tuple[Array, Array, Array]:
-    """Return pairs of knees, and for each of n places how far it lies between the two, and beyond the second."""
+def _hinges(pairs: Array, n: int) -> tuple[Array, Array, Array, Array]:
+    """Return pairs of knees, how far each of n places lies between them and beyond the second, and the products."""
     place, (first, second) = np.arange(n), pairs.T[:, :, None]
-    return pairs, np.clip(place, first, second) - first, np.maximum(place, second) - second
+    between, past = np.clip(place, first, second) - first, np.maximum(place, second) - second
+    products = [np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past))]
+    return pairs, between, past, np.array(products)
 
 
-def _least_squares_knees(lines: tuple[Array, Array, Array], y: Array) -> tuple[float, float, bool]:
+def _least_squares_knees(lines: tuple[Array, Array, Array, Array], y: Array) -> tuple[float, float, bool]:
     """Return the knees whose lines, from level zero, fit y best with a rise; and whether the last line is slower.
 
     Two slopes per pair, by Cramer's rule on the normal equations; a better fit has the larger explained sum of squares.
     """
-    pairs, between, past = lines
-    bb, bp, pp = (np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past)))
+    pairs, between, past, (bb, bp, pp) = lines
     by, py = between @ y, past @ y
     rise, last = np.stack([by * pp - py * bp, py * bb - by * bp]) / (bb * pp - bp**2)
     best = np.where(rise > 0, rise * by + last * py, -np.inf).argmax()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic import LINEAR, broken
 
-from clr.range_test.bounds import _bounds, _log_max_lr, suggest_bounds
+from clr.range_test.bounds import _bounds, _log_max_lr
 from clr.range_test.curve import Curve, CurveKind, CurveShape
 from clr.range_test.record import RangeTest
 
@@ -28,7 +28,3 @@ def test_the_logarithm_of_a_loss_is_read_where_the_metric_is_about_the_training_
     rows = pd.DataFrame({"lr": LINEAR, "metric": -times * loss, "train_loss": loss[0]})
     curve = Curve(LINEAR, -times * loss, -times * loss[0], False, False, False)
     assert np.isfinite(_log_max_lr([curve], [RangeTest(rows)])) == known
-
-
-def test_bounds_of_the_curve_that_the_parts_are_made_of():
-    assert suggest_bounds(pd.DataFrame({"lr": LINEAR, "metric": broken(LINEAR)})).kind is CurveKind.PLATEAU
