@@ -7,10 +7,25 @@ import itertools
 import os
 import random
 
+import nbval.kernel
+
 os.environ["CLR_STATIC"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ.pop("CLR_IMAGES", None)
 os.environ.pop("CLR_SCALE", None)
+
+start_kernel = nbval.kernel.start_new_kernel
+
+
+def start_kernel_again(*args, **kwargs):
+    """Start a kernel, once more where another process took a port that had been chosen for the first."""
+    try:
+        return start_kernel(*args, **kwargs)
+    except RuntimeError:
+        return start_kernel(*args, **kwargs)
+
+
+nbval.kernel.start_new_kernel = start_kernel_again
 
 
 def pytest_collection_modifyitems(items):

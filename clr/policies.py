@@ -339,9 +339,9 @@ def from_dict(values: Mapping[str, Any]) -> Policy:
     name = arguments.pop("policy", None)
     if not isinstance(name, str) or name not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {brief(name)}")
-    known = {field.name for field in fields(POLICIES[name])}  # type: ignore[arg-type]
+    known = [field.name for field in fields(POLICIES[name])]  # type: ignore[arg-type]
     required = {field.name for field in fields(POLICIES[name]) if field.default is MISSING}  # type: ignore[arg-type]
-    if not required <= arguments.keys() <= known:
+    if not required <= arguments.keys() <= set(known):
         found = shorten(", ".join(map(str, arguments))) or "nothing"
         raise ValueError(f"{name} must have {', '.join(known)}, got {found}")
     if name == "Stages":

@@ -87,7 +87,12 @@ def _environment(home: Path, scale: str) -> dict[str, str]:
 def _execute(source: Path, output: Path, environment: dict[str, str]) -> None:
     print(f"Executing {source.name}", flush=True)
     command = [*NBCONVERT, "--to", "notebook", "--execute", "--output-dir", str(output), str(source)]
-    _call(command, environment, source.name)
+    try:
+        _call(command, environment, source.name)
+    except NotebookError as error:
+        if "Kernel died before replying" not in str(error):
+            raise
+        _call(command, environment, source.name)  # another process took a port that had been chosen for the kernel
 
 
 def _call(command: list[str], environment: dict[str, str], name: str) -> None:

@@ -67,6 +67,18 @@ def test_a_failing_notebook_is_one_message_with_its_name(monkeypatch, tmp_path):
         pages._execute(tmp_path / "One.ipynb", tmp_path, {})
 
 
+def test_a_kernel_whose_port_was_taken_is_started_once_more(monkeypatch, tmp_path):
+    died = type("Done", (), {"returncode": 1, "stderr": "RuntimeError: Kernel died before replying to kernel_info"})
+    left = [died, type("Done", (), {"returncode": 0})]
+    monkeypatch.setattr(pages.subprocess, "run", lambda *_, **__: left.pop(0))
+    pages._execute(tmp_path / "One.ipynb", tmp_path, {})
+    assert not left
+    left = [died] * 3
+    with pytest.raises(pages.NotebookError, match="One.ipynb failed:\\nRuntimeError: Kernel died"):
+        pages._execute(tmp_path / "One.ipynb", tmp_path, {})
+    assert len(left) == 1
+
+
 def test_runs_on_another_stand_in_are_set_aside_and_kept(small, save, tmp_path, capsys):
     folder = tmp_path / "results" / "synthetic" / "headline" / "fixed"
     folder.mkdir(parents=True)
