@@ -73,7 +73,8 @@ def sliders(draw: Callable[..., Any], **controls: Any) -> None:
     """Draw a picture, and beside it sliders that draw it anew.
 
     Args:
-        draw: takes the controls' values by name, draws with matplotlib and prints what it likes.
+        draw: takes the controls' values by name, draws with matplotlib and prints what it likes. What it has not
+            shown itself is shown after it.
         controls: by name either the choices, as a list whose first one is shown first, or a slider, as (lowest,
             highest, start) or (lowest, highest, start, step). A start of two numbers makes two handles.
 
@@ -83,14 +84,20 @@ def sliders(draw: Callable[..., Any], **controls: Any) -> None:
     if not callable(draw):
         raise TypeError(f"draw must be a callable, got {draw!r}")
     defaults = {name: _default(name, control) for name, control in controls.items()}
+
+    def show(**values: Any) -> None:
+        draw(**values)
+        if "matplotlib.pyplot" in sys.modules:
+            sys.modules["matplotlib.pyplot"].show()
+
     if is_static():
-        draw(**defaults)
+        show(**defaults)
         return
     import ipywidgets
     from IPython.display import display
 
     widgets: Mapping[str, Any] = {name: _widget(ipywidgets, name, control) for name, control in controls.items()}
-    output = ipywidgets.interactive_output(draw, dict(widgets))
+    output = ipywidgets.interactive_output(show, dict(widgets))
     display(ipywidgets.VBox([*widgets.values(), output]))
 
 

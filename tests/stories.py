@@ -20,8 +20,8 @@ def told(examples: int, steps: int) -> settings:
     )  # fmt: skip
 
 
-def assert_finds(machine: type[RuleBasedStateMachine], stories: int = 300, steps: int = 20) -> None:
-    """Hold a machine to finding the fault that is in the code now."""
+def assert_finds(machine: type[RuleBasedStateMachine], stories: int = 1000, steps: int = 20) -> None:
+    """Hold a machine to finding the fault that is in the code now; the rarest takes about 100 stories."""
     without_shrinking = settings(
         max_examples=stories, stateful_step_count=steps, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate], report_multiple_bugs=False,

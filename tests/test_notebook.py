@@ -3,6 +3,7 @@
 import sys
 import types
 
+import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
@@ -95,6 +96,15 @@ def test_live_sliders_draw_anew_when_one_is_moved(monkeypatch, displayed):
     shape.value = "b"
     assert drawn[0] == {"shape": "a", "steps": 4, "ends": (0.2, 0.6)}
     assert drawn[-1] == {"shape": "b", "steps": 7, "ends": (0.1, 0.3)}
+
+
+@pytest.mark.parametrize("static", ["1", "0"])
+def test_sliders_show_what_has_been_drawn(monkeypatch, displayed, static):
+    monkeypatch.setenv("CLR_STATIC", static)
+    calls = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append("shown"))
+    notebook.sliders(lambda rate: calls.append(f"drawn at {rate}"), rate=(0, 1, 0.5))
+    assert calls == ["drawn at 0.5", "shown"]
 
 
 @pytest.mark.parametrize("control", [5, (1, 2), [], (1, 2, 3, 4, 5)])

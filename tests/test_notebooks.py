@@ -2,9 +2,12 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "notebooks").glob("*.ipynb")}
@@ -47,3 +50,33 @@ def test_cells_are_short_and_import_at_the_top_alone(name):
         lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
         assert len(lines) <= 14, source
         assert i < 3 or not re.search(r"^(import|from) ", source, re.M), source
+
+
+OTHERS = {
+    "# your data": """
+        points = torch.randn(240, 5)
+        train_set, val_set = random_split(TensorDataset(points, (points.sum(1) > 0).float()[:, None]), [200, 40])
+        train_loader, val_loader = DataLoader(train_set, 20, shuffle=True), DataLoader(val_set, 40)
+        loss_fn = nn.BCEWithLogitsLoss()
+    """,
+    "# your model": """
+        def fresh():
+            net = nn.Linear(5, 1)
+            return net, torch.optim.AdamW(net.parameters(), lr=0.001)
+        model, optimizer = fresh()
+    """,
+}
+
+
+def test_the_range_test_runs_through_with_another_net_and_other_data(monkeypatch, capsys):
+    monkeypatch.setenv("CLR_STATIC", "1")
+    monkeypatch.setattr(plt, "show", plt.close)
+    threads, names = torch.get_num_threads(), {}
+    try:
+        for source in cells("RangeTest", "code"):
+            other = [textwrap.dedent(text) for mark, text in OTHERS.items() if source.startswith(mark)]
+            exec(compile("".join(other) or source, "a cell", "exec"), names)
+    finally:
+        torch.set_num_threads(threads)
+        plt.close("all")
+    assert isinstance(names["model"], torch.nn.Linear) and len(names["learned"]) == 5

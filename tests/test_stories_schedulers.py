@@ -26,24 +26,24 @@ momentums = st.sampled_from([None, Triangular(0.85, 0.95, 3)])
 
 
 class Model:
-    """What must hold: update k is made with policy(k) times a group's multiple, whatever has happened before."""
+    """What must hold: update k is made with policy(k) times a group's multiplier, whatever has happened before."""
 
     def __init__(self, policy, momentum, groups):
         self.policy, self.momentum, self.k = policy, momentum, 0
         self.fastest = max(group["lr"] for group in groups)
         scaled = any(group.keys() & {"lr_mult", "lr_scale"} for group in groups)
-        self.multiples = [self.multiple(group, scaled) for group in groups]
+        self.multipliers = [self.multiplier(group, scaled) for group in groups]
 
-    def multiple(self, group, scaled):
+    def multiplier(self, group, scaled):
         if scaled:
             return group.get("lr_mult", 1) * group.get("lr_scale", 1)
         return group["lr"] / self.fastest if self.fastest else 1.0
 
     def join(self, group):
-        self.multiples.append(self.multiple(group, group.keys() & {"lr_mult", "lr_scale"}))
+        self.multipliers.append(self.multiplier(group, group.keys() & {"lr_mult", "lr_scale"}))
 
     def rates(self):
-        return [self.policy(self.k) * multiple for multiple in self.multiples]
+        return [self.policy(self.k) * multiplier for multiplier in self.multipliers]
 
 
 class Story(RuleBasedStateMachine):
@@ -89,19 +89,19 @@ class Story(RuleBasedStateMachine):
         i = data.draw(st.integers(0, len(self.groups) - 1))
         self.joined -= i >= len(self.groups) - self.joined
         self.optimizer.state.pop(self.optimizer.param_groups[i]["params"][0], None)
-        for parts in (self.groups, self.optimizer.param_groups, self.model.multiples):
+        for parts in (self.groups, self.optimizer.param_groups, self.model.multipliers):
             del parts[i]
 
     @rule()
     def save(self):
         states = self.optimizer.state_dict(), self.scheduler.state_dict()
-        kept = self.model.k, list(self.model.multiples), list(self.groups), self.joined
+        kept = self.model.k, list(self.model.multipliers), list(self.groups), self.joined
         self.saved = through_a_file(states), kept
 
     @precondition(lambda self: self.saved)
     @rule(anew=st.booleans(), optimizer_first=st.booleans())
     def load(self, anew, optimizer_first):
-        (optimizer, scheduler), (k, multiples, groups, joined) = self.saved
+        (optimizer, scheduler), (k, multipliers, groups, joined) = self.saved
         if not anew and (len(groups) != len(self.groups) or (self.copied and not k)):
             return  # torch refuses the first; of the second it warns, as it cannot watch a copied optimizer
         optimizer_first |= joined > 0  # or the rate that a group came with is put back
@@ -114,7 +114,7 @@ class Story(RuleBasedStateMachine):
             warnings.filterwarnings("ignore", "group .* keeps lr_")  # saved by groups that have gone since
             for part, state in pairs if optimizer_first else pairs[::-1]:
                 part.load_state_dict(copy.deepcopy(state))
-        self.groups, self.model.k, self.model.multiples = list(groups), k, list(multiples)
+        self.groups, self.model.k, self.model.multipliers = list(groups), k, list(multipliers)
         self.made_updates, self.joined = 0, joined
 
     @precondition(lambda self: self.made_updates)
@@ -148,7 +148,7 @@ Story.TestCase.settings = told(40, 20)
 TestStory = Story.TestCase
 
 
-def forgets_multiples(self):
+def forgets_multipliers(self):
     return {"last_epoch": self.last_epoch, "_last_lr": self.get_last_lr()}
 
 
@@ -169,7 +169,7 @@ def over_the_fastest_now(self, group):
 @pytest.mark.parametrize(
     ("of", "name", "fault"),
     [
-        (PolicyLR, "state_dict", forgets_multiples),
+        (PolicyLR, "state_dict", forgets_multipliers),
         (PolicyLR, "load_state_dict", loads_one_late),
         (PolicyLR, "_watch", lambda self: None),
         (Groups, "remembered_indices", by_place),
@@ -181,7 +181,7 @@ def test_a_fault_is_found(monkeypatch, of, name, fault):
     assert_finds(Story)
 
 
-def test_groups_that_go_take_their_own_multiples_with_them():
+def test_groups_that_go_take_their_own_multipliers_with_them():
     optimizer = grouped({"lr": 0.01}, {"lr": 0.04}, {"lr": 0.02})
     scheduler = PolicyLR(optimizer, Fixed(0.2))
     del optimizer.param_groups[0]

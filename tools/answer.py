@@ -87,7 +87,7 @@ def _by_cycling(dataset: str, target: float, found: pd.DataFrame) -> str:
     _, when = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
     text = (
         f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** A line from {POLICY.max_lr} to zero "
-        f"over 32,000 reaches it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
+        f"at 32,000 reaches it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
     )
     if "headline-high" not in found.index:
         return text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import wraps
 from io import StringIO
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -22,7 +23,7 @@ from clr.range_test import Bounds, suggest_bounds
 __all__ = [
     "PICTURES", "PROPOSED", "bounds", "control_differences", "controls", "cycle", "cycle_ends", "differences",
     "headline", "headline_runs", "init", "multipliers", "paper", "precision", "proposed_bounds", "proposed_rates",
-    "range_test", "save", "table_4",
+    "range_test", "save", "table_4", "training", "whole",
 ]  # fmt: skip
 
 Draw = Callable[..., Figure | None]
@@ -33,10 +34,10 @@ def _needs(experiment: str, *arms: str) -> Callable[[Draw], Draw]:
 
     def decorate(draw: Draw) -> Draw:
         @wraps(draw)
-        def checked(study: Study, *more: str) -> Figure | None:
+        def checked(study: Study, *more: str, **options: Any) -> Figure | None:
             there = set(study.runs(experiment)["arm"])
             if there and set(arms) | set(more) <= there:
-                return draw(study, *more)
+                return draw(study, *more, **options)
             print(f"Not finished at scale {study.scale}: `{study.command(experiment)}`")
             return None
 
@@ -48,6 +49,21 @@ def _needs(experiment: str, *arms: str) -> Callable[[Draw], Draw]:
 def _with_strip() -> tuple[Figure, list[plt.Axes]]:
     figure, axes = plt.subplots(2, 1, sharex=True, height_ratios=(5, 1.3), figsize=(8, 5.4))
     return figure, list(axes)
+
+
+def training(figure: Figure, rows: pd.DataFrame) -> None:
+    """Draw the rows of `watch` so far, into a figure of `clr.notebook.growing`."""
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1.3))
+    figures.draw_training(axes, rows, rows.attrs["updates"])
+    axes[0].set_title(rows.attrs["left"])
+
+
+@_needs("headline")
+def whole(study: Study, lowest: float = 0.0) -> Figure | None:
+    """Draw the headline's schedules from the first update to the last, above an accuracy."""
+    figure, ax = plt.subplots()
+    figures.draw_accuracy(ax, study.runs("headline"), {"triangular": study.cycle}).set_ylim(bottom=lowest)
+    return figure
 
 
 def headline_runs(study: Study) -> pd.DataFrame:

@@ -4,7 +4,7 @@ The word follows the interval: where it includes zero there is no clear differen
 interval. Below full scale there is no finding: accuracies of shortened runs say little about long ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from itertools import groupby
 from typing import Any
@@ -247,21 +247,17 @@ def answers(keys: Sequence[str], study: Study) -> str:
     rows = found[found["key"].isin(keys) & (found["dataset"] == study.name)]
     rows = rows.sort_values("key", key=lambda key: key.map(list(keys).index))
     return "\n".join(
-        f"- {question.rstrip('?')}? {' '.join(_answers(list(of)))}"
+        f"- {question.rstrip('?')}? {' '.join(_answers(of))}"
         for question, of in groupby(rows.itertuples(), lambda row: str(row.question))
     )
 
 
-def _answers(rows: list[Any]) -> list[str]:
-    """Return each answer with its differences; one that is the same as that before is not said again."""
-    said = [None, *(row.answer for row in rows)]
+def _answers(rows: Iterable[Any]) -> list[str]:
+    """Return each answer, once, and the differences of the rows in turn that give it."""
     return [
-        _answer(row) if row.answer != before else _difference_of(row) for row, before in zip(rows, said, strict=False)
+        f"**{answer}.** {' '.join(map(_difference_of, of))}"
+        for answer, of in groupby(rows, lambda row: str(row.answer))
     ]
-
-
-def _answer(row: Any) -> str:
-    return f"**{row.answer}.** {_difference_of(row)}"
 
 
 def _difference_of(row: Any) -> str:

@@ -32,7 +32,7 @@ def watch(
     Args:
         configs: by arm.
         show: called with one row per evaluation: dataset, arm, seed, and the columns of a run's CSV. The frame's
-            `attrs["left"]` says how much time is left.
+            `attrs` say how much time is "left", and how many "updates" the longest run makes.
         folder: where the checkpoints are kept.
     """
     rows: list[dict[str, Any]] = []
@@ -48,7 +48,7 @@ def watch(
 
     def frame() -> pd.DataFrame:
         found = pd.DataFrame(list(rows), columns=["dataset", "arm", "seed", *COLUMNS])
-        found.attrs["left"] = clock.left()
+        found.attrs |= {"left": clock.left(), "updates": max(config.iterations for config in configs.values())}
         return found
 
     print(_announcement(configs), flush=True)

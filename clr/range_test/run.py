@@ -53,7 +53,7 @@ def lr_range_test(
 ) -> RangeTest:
     """Train while the rate rises from start_lr to end_lr, measure the metric along the way, and restore everything.
 
-    The row for rate r is what the model does after the update made with r. Groups keep their multiples of the rate,
+    The row for rate r is what the model does after the update made with r. Groups keep their multipliers of the rate,
     by the same rule as `PolicyLR`. Schedulers are not called. The optimizer's hooks are, so gradients can be
     clipped in one (`register_step_pre_hook`). The test restores model, optimizer, gradients, modes, scaler, loaders and
     random states exactly, also after an exception or Ctrl-C.

@@ -87,7 +87,7 @@ class Trainer:
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     def current_lr(self) -> float:
-        """Return the rate that the optimizer holds, read from the group whose multiple is nearest to 1."""
+        """Return the rate that the optimizer holds, read from the group whose multiplier is nearest to 1."""
         nearest = min(range(len(self.multipliers)), key=lambda i: abs(self.multipliers[i] - 1))
         return float(self.optimizer.param_groups[nearest]["lr"]) / (self.multipliers[nearest] or 1)
 

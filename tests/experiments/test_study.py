@@ -84,6 +84,12 @@ def test_a_picture_of_the_headline_is_drawn_from_the_runs_there(headline, name):
     assert pictures.PICTURES[name](headline).axes
 
 
+def test_the_whole_curves_are_drawn_above_an_accuracy(headline, capsys):
+    assert pictures.whole(headline, lowest=0.5).axes[0].get_ylim()[0] == 0.5
+    assert pictures.whole(Study("quick"), lowest=0.5) is None
+    assert "Not finished at scale quick: `python -m clr run headline" in capsys.readouterr().out
+
+
 def test_a_range_test_is_drawn_from_held_out_images_once_there_is_one(headline):
     curve = {100 * k: 0.1 + 0.4 * (k > 2) - 0.2 * (k > 6) for k in range(1, 9)}
     labels = []

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from clr import experiments
+from clr.experiments import pictures
 from clr.experiments import watch as module
 from clr.experiments.watch import watch
 from clr.training import Stopped, checkpoint, train
@@ -30,7 +32,13 @@ def test_watched_runs_have_the_numbers_of_any_others(small, configs, tmp_path, c
         pd.testing.assert_frame_equal(rows, pd.DataFrame(train(config, small).rows)[list(rows)], check_dtype=False)
     assert len(seen[-1]) == len(frame)
     assert not list(tmp_path.iterdir())
-    assert seen[-1].attrs["left"] == "done"
+    assert seen[-1].attrs == {"left": "done", "updates": 6}
+    figure = Figure()
+    pictures.training(figure, seen[-1])
+    assert figure.axes[0].get_title() == "done" and figure.axes[0].get_xlim() == (0, 7.5)
+    assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == [
+        frame.loc[frame["arm"] == arm, "lr"].tolist() for arm in configs
+    ]
     assert re.fullmatch(
         r"Training fixed \(6 updates\), triangular \(6 updates\): about \d+ (seconds|minutes) here\.\n",
         capsys.readouterr().out,
