@@ -1,5 +1,6 @@
 """What is shown while bounds are found: how far the bar is, and one picture that is replaced."""
 
+import math
 import sys
 import types
 
@@ -81,5 +82,9 @@ def test_the_last_picture_is_that_of_the_bounds_and_a_terminal_shows_none(monkey
         monkeypatch.setattr(live, "SECONDS", 0.0)
         progress.row(0, (8, 0.2, 0.5, 1.0))
         assert len(shown) == pictures
+        monkeypatch.setattr(live, "SECONDS", 1e9)
+        monkeypatch.setattr(progress, "drawn", -math.inf)  # the first comes at once
+        progress.row(0, (9, 0.2, 0.5, 1.0))
+        assert len(shown) == 2 * pictures
         progress.finish(found)
-    assert len(shown) == 2 * pictures and [ax.figure for ax in found.axes] == shown[1:]
+    assert len(shown) == 3 * pictures and [ax.figure for ax in found.axes] == shown[2:]

@@ -1,11 +1,14 @@
 """The range test: rates as on its axis, rows, divergence, clear errors. Toy tasks, on the CPU."""
 
+import functools
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from toys import SHORT, flat, global_order, own_generator, plain_list, points, script, sgd, spied
 
 import clr
@@ -40,6 +43,35 @@ def test_numbers_of_other_libraries_are_taken():
     seed, counts = np.int64(1), {"eval_batches": 2.0, "accumulation_steps": np.float64(1)}
     test = clr.lr_range_test(model, optimizer, F.cross_entropy, loader, loader, seed=seed, **SHORT, **counts)
     assert test.seed == 1 and type(test.seed) is int
+
+
+@pytest.mark.parametrize("with_val_loader", [True, False])
+def test_every_loader_is_as_it_was(with_val_loader):
+    loaders = [own_generator(), own_generator()]
+    before = [flat(loader.generator.get_state()) for loader in loaders]
+    model, val_loader = nn.Linear(2, 2), loaders[1] if with_val_loader else None
+    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, loaders[0], val_loader, **SHORT)
+    assert [flat(loader.generator.get_state()) for loader in loaders] == before
+
+
+def test_a_model_in_eval_mode_is_trained_in_train_mode_and_evaluated_in_eval_mode():
+    model, modes = nn.Linear(2, 2).eval(), []
+    model.register_forward_pre_hook(lambda model, _: modes.append((torch.is_grad_enabled(), model.training)))
+    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], **SHORT)
+    assert set(modes) == {(True, True), (False, False)} and not model.training
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(True, "LR range test: 100%.* 12/12 "), (False, "$")])
+def test_the_bar_counts_the_updates(monkeypatch, capsys, progress, shown):
+    import tqdm.auto
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", functools.partial(tqdm.std.tqdm, mininterval=0.0))
+    model = nn.Linear(2, 2)
+    options = SHORT | {"progress": progress}
+    clr.lr_range_test(model, sgd(model.parameters()), F.cross_entropy, plain_list(), [points()], **options)
+    said = capsys.readouterr().err
+    assert re.match(shown, said.rstrip().split("\r")[-1])
+    assert not progress or re.search(" 3/12 .* 6/12 .* 9/12 ", said, re.S)
 
 
 # The axis
@@ -209,6 +241,9 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"optimizer": sgd(nn.Linear(2, 2).parameters())}, ValueError, "optimizer must hold parameters of the model"),
         ({"optimizer": "sgd"}, TypeError, "optimizer must be torch's"),
         ({"end_lr": 0.0001}, ValueError, "end_lr must be greater than start_lr = 0.001, got 0.0001"),
+        ({"end_lr": 0.001}, ValueError, "end_lr must be greater than start_lr = 0.001, got 0.001"),
+        ({"train_loader": 5}, TypeError, "train_loader must be .* iterated again, got 5$"),
+        ({"train_loader": TensorDataset(torch.zeros(2))}, TypeError, "train_loader .* got .*: wrap it in a DataLoader"),
         ({"start_lr": -1.0}, ValueError, "start_lr must be a finite number >= 0, got -1.0"),
         ({"start_lr": 0, "spacing": "exponential"}, ValueError, "start_lr must be > 0"),
         ({"spacing": "cubic"}, ValueError, "spacing must be 'linear' or 'exponential', got 'cubic'"),
