@@ -10,8 +10,9 @@ import torch
 from clr import experiments, paths, results
 from clr.data import Cifar10, synthetic_cifar10
 
-if "OMP_NUM_THREADS" not in os.environ:  # joblib heeds a container's quota, torch does not
-    torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))
+if "OMP_NUM_THREADS" not in os.environ:  # joblib heeds a container's quota, torch neither that nor pytest's workers
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), joblib.cpu_count()) // workers))
 
 
 @pytest.fixture(scope="session")
