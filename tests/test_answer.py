@@ -42,7 +42,7 @@ def test_an_interval_that_includes_zero_leaves_the_cause_open(save):
         save("headline", "triangular", seed, {32_000: 0.76})
         save("headline-controls", "linear-32k", seed, {32_000: line})
     assert "Because it cycles: open.**" in answer()
-    assert "and shows no clear difference from the cycles: +0.0 points (95% CI " in answer()
+    assert "The line shows no clear difference from the cycles: +0.0 points (95% CI " in answer()
 
 
 def test_fewer_than_three_seeds_are_preliminary(save):
@@ -63,14 +63,15 @@ def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
     assert (
-        "first reach the accuracy of Caffe's long schedule (70,000 updates from a low, untuned rate, 0.001) "
-        "after 32,000 updates (3 of 3 seeds), read at cycle ends." in text
+        "reach the accuracy of Caffe's long schedule (70,000 updates from a low, untuned 0.001) "
+        "after 32,000 updates (3 of 3 seeds), read at cycle ends; a line from 0.01 to zero at 32,000 does so "
+        "after 32,000 updates (3 of 3 seeds)." in text
     )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
         "- **If training stops early: little difference** (window chosen after three seeds). At their ends "
         "cycles are within a point of the unfinished line: +0.0 points (95% CI +0.0 to +0.0, n = 3; 90%: +0.0 to +0.0) "
-        "at 12,000 to 24,000 updates, quick net." in text
+        "at 12,000 to 24,000 updates, quick net (all ends before the last: +0.0, +0.0 to +0.0)." in text
     )
     assert text.endswith("\n- Data: CIFAR-10.")
     assert "mean rate" not in text

@@ -60,7 +60,7 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
         f"Preliminary (n = {n})." if n < results.MIN_RUNS else "",
         _lesson(found),
         _fewer_updates(dataset, target),
-        _by_cycling(dataset, target, found),
+        _by_cycling(found),
         _stopped_early(found),
     ]
     return "\n".join(f"- {part}" for part in [*parts, f"Data: {DATA[dataset]}."] if part)
@@ -75,20 +75,18 @@ def _lesson(found: pd.DataFrame) -> str:
 
 def _fewer_updates(dataset: str, target: float) -> str:
     share, when = _reached(_runs(dataset, "headline", "triangular"), target)
+    _, line = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
     return (
         f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycles between {POLICY.base_lr} and {POLICY.max_lr} "
-        f"first reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
-        f"rate, {ARMS['fixed'].policy(0)}) {when}, read at cycle ends."
+        f"reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
+        f"{ARMS['fixed'].policy(0)}) {when}, read at cycle ends; a line from {POLICY.max_lr} to zero at 32,000 does so {line}."
     )
 
 
-def _by_cycling(dataset: str, target: float, found: pd.DataFrame) -> str:
+def _by_cycling(found: pd.DataFrame) -> str:
     line = found.loc["headline-line"]
-    _, when = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
-    text = (
-        f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** A line from {POLICY.max_lr} to zero "
-        f"at 32,000 reaches it {when}, and {LINE_FINISHES[line['verdict']].format(effect=_effect(line))}."
-    )
+    finishes = LINE_FINISHES[line["verdict"]].format(effect=_effect(line))
+    text = f"**Because it cycles: {BY_CYCLING.get(line['verdict'], 'open')}.** The line {finishes}."
     if "headline-high" not in found.index:
         return text
     steps = found.loc["headline-high"]
@@ -96,15 +94,22 @@ def _by_cycling(dataset: str, target: float, found: pd.DataFrame) -> str:
 
 
 def _stopped_early(found: pd.DataFrame) -> str:
-    """Return what the cycles are worth at their ends, with the plain schedule unfinished; "" where it is not known."""
+    """Return what the cycles are worth at their ends, with the plain schedule unfinished; "" where it is not known.
+
+    The quick net's window leaves ends out, so all of them stand beside it; the full net's are all before the drops.
+    """
     ends = found[found.index.isin(ENDS)]
     if "c-quick-line" not in ends.index:
         return ""
     verdicts = ends["verdict"].unique()
     head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends"
+    where = dict(ENDS)
+    if "c-quick-line-all" in found.index:
+        whole = found.loc["c-quick-line-all"]
+        where["c-quick-line"] += f" (all ends before the last: {whole['value']:+.1f}, {_interval(whole)})"
     words = [
         f"At their ends cycles {CYCLE_ENDS[verdict]}: "
-        f"{', '.join(f'{_effect(row)} {ENDS[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
+        f"{', '.join(f'{_effect(row)} {where[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
         for verdict in verdicts
     ]
     return f"**If training stops early: {head}** (window chosen after three seeds). {' '.join(words)}"
@@ -126,6 +131,10 @@ def _reached(runs: pd.DataFrame, target: float) -> tuple[str, str]:
         return "none", f"in none of {len(when)} seeds"
     span = " to ".join(f"{k:,}" for k in sorted({some.min(), some.max()}))
     return ("all" if len(some) == len(when) else "some"), f"after {span} updates ({len(some)} of {len(when)} seeds)"
+
+
+def _interval(row: Any) -> str:
+    return f"n = {row['n']}" if math.isnan(row["low"]) else f"{row['low']:+.1f} to {row['high']:+.1f}"
 
 
 def _effect(row: Any) -> str:

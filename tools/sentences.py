@@ -36,7 +36,7 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        "*Dots: ends of cycles and runs. Thin dashes: the long schedule's end. Whiskers: "
+        "*Dots: ends of cycles and runs. Whiskers: "
         f"95% CI ({n}).*"
     )
 

@@ -67,6 +67,7 @@ def _resnet(arm: str, at: int = 8000) -> Reading:
 
 FULL_ENDS = (4000, 8000, 12_000, 16_000)  # ends of cycles, at which training may stop
 QUICK_ENDS = (12_000, 16_000, 20_000, 24_000)
+ALL_QUICK_ENDS = (4000, 8000, *QUICK_ENDS, 28_000)
 _EXPLORATORY = "exploratory: chosen after three seeds"
 _SEEN_THREE = "margin set after three seeds"
 _EQUAL = "Equal within one point"
@@ -189,6 +190,11 @@ QUESTIONS = (
     *_earlier(
         "c-quick-line", "cycles − line at 12,000 to 24,000, quick net",
         _headline("triangular", *QUICK_ENDS), _headline("linear-32k", *QUICK_ENDS),
+    ),
+    Question(
+        "c-quick-line-all", _C, "cycles − line at 4,000 to 28,000, quick net, mean over all cycle ends before the last",
+        _headline("triangular", *ALL_QUICK_ENDS), _headline("linear-32k", *ALL_QUICK_ENDS), _C_ANSWERS,
+        note="asked after five seeds",
     ),
     *_earlier(
         "c-quick-constant", "cycles − constant mean rate at 12,000 to 24,000, quick net",
