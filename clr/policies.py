@@ -28,7 +28,10 @@ __all__ = [
 
 
 class Policy:
-    """A learning rate that depends on the iteration alone; a subclass is a frozen dataclass with a `_rate(k)`."""
+    """A learning rate that depends on the iteration alone.
+
+    A subclass is a frozen dataclass with a `_rate(k)`, which takes an integer and an array or tensor of them alike.
+    """
 
     def __post_init__(self) -> None:
         _checks.fields(self)  # each field by the rule of its name

@@ -27,8 +27,8 @@ STEPS_FINISH = {
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
 }
 LESSON = {  # by the line's difference from the cycles at the end, and by the cycles' from the line midway
-    ("above", "above"): "Know when training ends? Bring the rate down to zero by then. If not, cycle, and stop at a "
-    "cycle's end.",
+    ("above", "above"): "Know when training ends? Bring the rate down to zero by then. If not, "
+    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and stop at a cycle's end.",
 }  # fmt: skip
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 CYCLE_ENDS = {
@@ -79,7 +79,8 @@ def _fewer_updates(dataset: str, target: float) -> str:
     return (
         f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycles between {POLICY.base_lr} and {POLICY.max_lr} "
         f"reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
-        f"{ARMS['fixed'].policy(0)}) {when}, read at cycle ends; a line from {POLICY.max_lr} to zero at 32,000 does so {line}."
+        f"{ARMS['fixed'].policy(0)}) {when}, read at cycle ends; a line from {POLICY.max_lr} to zero at "
+        f"32,000 does so {line}."
     )
 
 

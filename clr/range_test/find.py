@@ -62,11 +62,12 @@ def find_bounds(
     Args:
         model: on any device. Or a function that takes nothing and returns (model, optimizer), both new; then optimizer
             is None, and seeds also vary the initial weights.
+        optimizer: any of torch's, with the model's parameters. Its own rate does not matter; its groups' ratios do.
         loss_fn: called with (outputs, targets); returns a scalar tensor.
         train_loader, val_loader: as in `lr_range_test`. Of val_loader, only the first batch is used if it is large.
         start_lr, end_lr: the range of the curves; None for what the scouts find.
-        iterations: updates per curve, at least 10.  seeds: how many curves, of seeds 0, 1, ... The cheapest use, 100
-            updates in all: `seeds=1, iterations=100, start_lr=1e-7, end_lr=10`.
+        iterations: updates per curve, at least 10.  seeds: how many curves, of seeds 0, 1, ... With a scout each that
+            is 700 updates. The cheapest use makes 100: `seeds=1, iterations=100, start_lr=1e-7, end_lr=10`.
         metric, forward, accumulation_steps, autocast, scaler: as in `lr_range_test`.
 
     Returns:

@@ -145,8 +145,10 @@ def _peak_sentences(bounds: Any) -> list[str]:
     peak, (low, high) = bounds.peaks["linear"]
     if not np.isfinite(peak):
         return []
-    words = [f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
-             f"The best peak likely lies within a factor of {INTERVAL:g}: {low:.2g} to {high:.2g}."]  # fmt: skip
+    words = [
+        f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
+        f"The best peak likely lies between {low:.2g} and {high:.2g}, a factor of {INTERVAL:g} either way.",
+    ]
     if peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words

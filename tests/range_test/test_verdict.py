@@ -43,7 +43,7 @@ def said(bounds, kinds=None, diverged=(False, False), bad=(False, False), log_ma
 
 TRAIN = [
     "Train with a peak rate of 0.05 (constant: 0.03).",
-    "The best peak likely lies within a factor of 4: 0.012 to 0.2.",
+    "The best peak likely lies between 0.012 and 0.2, a factor of 4 either way.",
 ]
 BASE = "base_lr: 0.01 (95% CI 0.008 to 0.012), where learning starts."
 TOP = "max_lr: 0.1 (95% CI 0.08 to 0.12)"
