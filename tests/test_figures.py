@@ -146,7 +146,9 @@ def test_headline_draws_cycle_ends_as_dots_and_nothing_after_the_last(axes):
     assert cycles.get_xdata()[-1] == 60
     assert "cycles, 77.0% (n = 3)" in texts(axes[0])
     assert "line to zero, 78.0% (n = 3)" in texts(axes[0])
-    assert len(axes[1].get_lines()) == 3
+    rates = axes[1].get_lines()
+    assert len(rates) == 3
+    assert [line.get_xdata()[-1] for line in rates if line.get_color() == dots[0].get_color()] == [60]
 
 
 SAME = "Same accuracy after 40% of the updates with cycles"

@@ -46,8 +46,8 @@ def draw_headline(
     check_runs(top, frame, ("lr", "seed"))
     target, length = _target(frame, reference)
     labels = [_draw_arm(top, str(arm), runs, cycle if arm == cyclical else None) for arm, runs in frame.groupby("arm")]
-    for arm, runs in frame.groupby("arm"):
-        rates = runs.groupby("iteration")["lr"].first()
+    for (arm, runs), (end, *_) in zip(frame.groupby("arm"), labels, strict=True):
+        rates = runs.groupby("iteration")["lr"].first().loc[:end]
         strip.plot(rates.index, rates, **line_style(str(arm)))
     top.set(ylim=_zoom(target, frame), xlim=(0, length * 1.01), xlabel="", ylabel="test accuracy")
     percent_axis(top.yaxis)
@@ -189,6 +189,7 @@ def draw_controls(
     top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
     _room_for_labels(top, last, 2.15 * last)
     top.axvspan(last, 2.15 * last, color="0.96", zorder=0)
+    top.text(1.03 * last, 0.01, "dots: the ends, with 95% CI", transform=top.get_xaxis_transform(), color="0.35")
     _mark_fork(top, fork)
     percent_axis(top.yaxis)
     label_ends(top, labels)
