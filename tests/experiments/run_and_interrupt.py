@@ -1,13 +1,19 @@
 """The program that test_stop.py interrupts: `python -m clr ...` on a small stand-in, with a backend of joblib's.
 
-A checkpoint is written at every evaluation.
+A checkpoint is written at every evaluation, and the headline's batches are small.
 """
 
 import sys
+from dataclasses import replace
 
 import joblib
 
-from clr import __main__, data, training
+from clr import __main__, data, experiments, training
+
+
+def headline_of_small_batches():
+    headline = experiments.EXPERIMENTS["headline"]
+    return replace(headline, arms={arm: replace(config, batch_size=25) for arm, config in headline.arms.items()})
 
 
 def write_at_every_evaluation():
@@ -16,6 +22,7 @@ def write_at_every_evaluation():
 
 if __name__ == "__main__":
     data.synthetic_cifar10.__defaults__ = (300, 100, 0)
+    experiments.EXPERIMENTS["headline"] = headline_of_small_batches()
     write_at_every_evaluation()
     options = {"initializer": write_at_every_evaluation} if sys.argv[1] == "loky" else {}
     with joblib.parallel_config(backend=sys.argv[1], n_jobs=2, **options):

@@ -13,7 +13,7 @@ from clr.experiments import main_job, pages, speed
 from clr.experiments.stand_in import set_aside_others
 
 ROOT = Path(__file__).parents[2]
-READ_FILES = ("Experiments", "Figures", "RangeTest")  # notebooks that read what lies in a home or in the clone
+READ_FILES = ("Experiments", "Figures")  # notebooks that read what lies in a home
 
 
 @pytest.fixture
