@@ -93,10 +93,10 @@ def test_half_unpacked_and_wrong_folders_are_refused(tiny_folder):
         load_cifar10(tiny_folder)
 
 
-def test_a_flat_folder_of_fifty_thousand_images_gets_a_short_message(tmp_path):
+def test_a_flat_folder_of_five_thousand_images_gets_a_short_message(tmp_path):
     (tmp_path / "test").mkdir()
     (tmp_path / "train").mkdir()
-    for k in range(1, 50_001):
+    for k in range(1, 5001):
         (tmp_path / "train" / f"{k}.png").touch()
     with pytest.raises(
         ValueError, match=r"train must hold .* and lacks airplane, .* and also has 1.png, .*999.png"

@@ -11,9 +11,9 @@ import joblib
 from clr import __main__, data, experiments, training
 
 
-def headline_of_small_batches():
-    headline = experiments.EXPERIMENTS["headline"]
-    return replace(headline, arms={arm: replace(config, batch_size=25) for arm, config in headline.arms.items()})
+def with_small_batches(name):
+    whole = experiments.EXPERIMENTS[name]
+    return replace(whole, arms={arm: replace(config, batch_size=25) for arm, config in whole.arms.items()})
 
 
 def write_at_every_evaluation():
@@ -22,7 +22,7 @@ def write_at_every_evaluation():
 
 if __name__ == "__main__":
     data.synthetic_cifar10.__defaults__ = (300, 100, 0)
-    experiments.EXPERIMENTS["headline"] = headline_of_small_batches()
+    experiments.EXPERIMENTS["headline"] = with_small_batches("headline")
     write_at_every_evaluation()
     options = {"initializer": write_at_every_evaluation} if sys.argv[1] == "loky" else {}
     with joblib.parallel_config(backend=sys.argv[1], n_jobs=2, **options):

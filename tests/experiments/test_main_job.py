@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from run_and_interrupt import with_small_batches
 
 from clr import data, experiments, paths
 from clr.__main__ import main
@@ -21,6 +22,8 @@ def made(monkeypatch, tmp_path, capsys):
     """The home of a finished `make run`, and what it printed; of the notebooks those that read files."""
     monkeypatch.setenv("CLR_DATA", "synthetic")
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
+    for name in ("headline", "range-test"):
+        monkeypatch.setitem(experiments.EXPERIMENTS, name, with_small_batches(name))
     home = paths.home()
     (home / "notebooks").mkdir(parents=True)
     for name in READ_FILES:  # in another home than the clone: nbval executes all four in the clone

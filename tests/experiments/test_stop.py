@@ -12,7 +12,7 @@ from pathlib import Path
 import joblib
 import pytest
 import torch
-from run_and_interrupt import headline_of_small_batches
+from run_and_interrupt import with_small_batches
 
 from clr import data, experiments, training
 from clr.__main__ import main
@@ -181,7 +181,7 @@ def run_alone(home, command=COMMAND):
     """Finish a command's runs one after the other; return their CSVs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
-        patch.setitem(experiments.EXPERIMENTS, "headline", headline_of_small_batches())
+        patch.setitem(experiments.EXPERIMENTS, "headline", with_small_batches("headline"))
         patch.setenv("CLR_DATA", "synthetic")
         patch.setenv("CLR_HOME", str(home))
         assert main([*command.split(), "--n-jobs", "1"]) == 0

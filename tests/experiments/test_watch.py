@@ -20,7 +20,7 @@ from clr.training import Stopped, checkpoint, train
 @pytest.fixture
 def configs():
     tiny = experiments.configs("headline", 1, "tiny")
-    short = {"iterations": 6, "evaluate_every": 2, "test_pictures": 100}
+    short = {"iterations": 6, "evaluate_every": 2, "batch_size": 20, "test_pictures": 100}
     return {arm: replace(config, **short) for (arm, _), config in tiny.items()}
 
 
