@@ -2,13 +2,15 @@
 
 Each line of its input is: seconds, how many processes, a home, and the command's arguments. The processes run the
 command side by side, and get SIGKILL when the seconds are over (0: never). Their exit statuses are the answer.
-A checkpoint is written at every evaluation, and the stand-in is small.
+A checkpoint is written at every evaluation, and stand-in and batches are small.
 """
 
 import os
 import signal
 import sys
 import time
+
+from run_and_interrupt import with_small_batches
 
 from clr import __main__, data, experiments, training
 
@@ -33,6 +35,7 @@ def run(seconds: float, processes: int, home: str, arguments: list[str]) -> list
 if __name__ == "__main__":  # not where pytest looks for doctests: other tests would be changed, too
     training.checkpoint.SECONDS = 0.0
     data.synthetic_cifar10.__defaults__ = (300, 100, 0)
+    experiments.EXPERIMENTS["range-test"] = with_small_batches("range-test")
     config = experiments.configs("range-test", 1, "tiny")["quick-unit", 0]
     training.train(config, data.synthetic_cifar10())  # loads what torch loads when it is first used
     print("ready", flush=True)
