@@ -63,7 +63,7 @@ builtins.open = io.open = legacy
 """
 COMMANDS = """
 from clr.__main__ import main
-assert main(["run", "range-test", "--scale", "tiny", "--seeds", "1", "--n-jobs", "1"]) == 0
+assert main(["run", "range-test", "--arms", "quick-unit", "--scale", "tiny", "--seeds", "1", "--n-jobs", "1"]) == 0
 assert main(["list", "--scale", "tiny"]) == main(["table", "--scale", "tiny"]) == 0
 """
 
