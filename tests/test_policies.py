@@ -627,6 +627,11 @@ def test_no_message_is_long():
         (lambda: from_dict({"policy": "Fixed", "lr": 0.1, "gamma": 1}), ValueError, "must have lr, got lr, gamma"),
         (lambda: from_dict({"policy": "Exp", "base_lr": 0.1}), ValueError, "must have base_lr, gamma, got base_lr"),
         (lambda: from_dict({"policy": "Fixed"}), ValueError, "Fixed must have lr, got nothing"),
+        (  # in order, whatever the hash seed: five names in a set would be so in one process of 120
+            lambda: from_dict({"policy": "ExpRange"}),
+            ValueError,
+            "must have base_lr, max_lr, step_size, gamma, decays, got nothing",
+        ),
         (lambda: from_dict({"policy": "Stages", "stages": 5}), TypeError, "stages must be a mapping .* got 5"),
         (lambda: from_dict({"policy": "Stages", "stages": [[0]]}), TypeError, r"a mapping .* got \[\[0\]\]"),
         (lambda: from_dict({"policy": "Stages", "stages": [[0, 0.1]]}), TypeError, "a mapping .* got 0.1"),
