@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function", "int_at_least_two",
-    "momentum", "nonnegative", "nonnegative_int", "number", "pairs", "path", "positive_int", "seed", "shorten",
-    "stages", "warn",
+    "POLICY_RULES", "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function",
+    "int_at_least_two", "momentum", "nonnegative", "nonnegative_int", "number", "pairs", "path", "positive_int", "seed",
+    "shorten", "stages", "warn",
 ]  # fmt: skip
 
 
@@ -188,26 +188,31 @@ def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
 
 
 Rule = Callable[[str, Any], Any]
-RULES: dict[str, Rule] = {  # by argument name: one name means one thing everywhere
-    **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr", "weight_decay"), nonnegative),
-    **dict.fromkeys(("step_size", "iterations", "batch_size", "evaluate_every", "test_pictures"), positive_int),
-    "hold_out_every": int_at_least_two,
-    **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
+POLICY_RULES: dict[str, Rule] = {  # by argument name: one name means one thing in all policies
+    **dict.fromkeys(("lr", "base_lr", "max_lr", "start_lr", "end_lr"), nonnegative),
+    **dict.fromkeys(("step_size", "iterations"), positive_int),
     "warmup": nonnegative_int,
     "gamma": decay_factor,
+    "decays": partial(choice, known=("bounds", "amplitude")),
+    "spacing": partial(choice, known=("linear", "exponential")),
+}
+RULES: dict[str, Rule] = {  # and in the study
+    **POLICY_RULES,
+    "weight_decay": nonnegative,
+    **dict.fromkeys(("batch_size", "evaluate_every", "test_pictures"), positive_int),
+    "hold_out_every": int_at_least_two,
+    **dict.fromkeys(("mults", "nesterov", "reshuffle"), boolean),
     "momentum": momentum,
     "seed": seed,
-    "decays": partial(choice, known=("bounds", "amplitude")),
     "init": partial(choice, known=("caffe", "torch", "he")),
     "precision": partial(choice, known=("float32", "bfloat16")),
     "pixels": partial(choice, known=("caffe", "unit")),
-    "spacing": partial(choice, known=("linear", "exponential")),
 }
 
 
-def fields(instance: Any, **own_rules: Rule) -> None:
-    """Normalize a frozen dataclass's fields by `own_rules`, else by `RULES`; a None that is the default stays."""
+def fields(instance: Any, rules: dict[str, Rule], **own_rules: Rule) -> None:
+    """Normalize a frozen dataclass's fields by `own_rules`, else by `rules`; a None that is the default stays."""
     for field in dataclasses.fields(instance):
-        rule, value = own_rules.get(field.name) or RULES.get(field.name), getattr(instance, field.name)
+        rule, value = own_rules.get(field.name) or rules.get(field.name), getattr(instance, field.name)
         if rule is not None and not (value is None and field.default is None):
             object.__setattr__(instance, field.name, rule(field.name, value))

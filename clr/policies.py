@@ -34,7 +34,7 @@ class Policy:
     """
 
     def __post_init__(self) -> None:
-        _checks.fields(self)  # each field by the rule of its name
+        _checks.fields(self, _checks.POLICY_RULES)  # each field by the rule of its name
         low, high = getattr(self, "base_lr", None), getattr(self, "max_lr", None)
         if low is not None and high is not None and low > high:
             raise ValueError(f"max_lr must be at least base_lr ({low}), got {high}")
@@ -285,7 +285,7 @@ class Stages(Policy):
     stages: Any  # a mapping, or (start, policy) pairs; kept as such pairs in order of start
 
     def __post_init__(self) -> None:
-        _checks.fields(self, stages=partial(_checks.stages, kind=Policy))
+        _checks.fields(self, _checks.POLICY_RULES, stages=partial(_checks.stages, kind=Policy))
 
     def _rate(self, k: Any) -> Any:
         if isinstance(k, int):

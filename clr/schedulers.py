@@ -8,6 +8,7 @@ computes no rate of its own: the formulas are in `clr.policies`.
 import math
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +17,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from clr import _checks
+from clr._hints import Hints
 from clr.groups import Groups, set_lr, unshare_lr
 from clr.policies import Policy
 
 __all__ = ["PolicyLR"]
-
-_LONG_GAP = 50  # updates between two steps of a scheduler that is stepped once an epoch
 
 
 class PolicyLR(LRScheduler):
@@ -48,7 +48,7 @@ class PolicyLR(LRScheduler):
     The state is the position, the last rates and the multipliers, not the policy: torch.load's safe default takes it.
     Loading it sets the policy's rate (and momentum) at once. In a SequentialLR the policy starts at 0 at its milestone.
     In a ChainedScheduler it replaces the rates of the schedulers before it; those after it start from its rate each
-    time. A policy of clr that is stepped once in 50 updates or more, twice, is warned of: its iterations are updates.
+    time. Where a policy of clr is plainly not stepped once per update, or has ended, a warning says so.
 
     >>> import torch
     >>> from clr import Triangular
@@ -73,13 +73,15 @@ class PolicyLR(LRScheduler):
                 hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
                 got = f"{_checks.brief(value)}{hint}"
                 raise TypeError(f"{name} must be a policy or a callable of the iteration, got {got}")
+            if isinstance(value, type):
+                raise TypeError(f"{name} must be an object, such as {value.__name__}(...), got the class")
         for group in optimizer.param_groups:
             if momentum is not None and not group.keys() & {"momentum", "betas"}:
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
         self._groups = Groups(optimizer)
-        self._updates, self._long_gaps = 0, 0
+        self._hints = Hints()
         super().__init__(optimizer)
         self._watch()
 
@@ -94,8 +96,9 @@ class PolicyLR(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Set the next update's rates (and momentum): call it after every `optimizer.step()`."""
-        self._hint()
         super().step(epoch)
+        if isinstance(self.policy, Policy) and any(self.multipliers):
+            self._hints.step(self._last_lr, self.last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return each group's rate at the current iteration."""
@@ -124,15 +127,29 @@ class PolicyLR(LRScheduler):
         if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
             known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
             raise ValueError(f"state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got {known}")
+        last_epoch = state_dict["last_epoch"]
+        if isinstance(last_epoch, bool) or not isinstance(last_epoch, int):
+            raise TypeError(f"state_dict must have an integer 'last_epoch', got {_checks.brief(last_epoch)}")
         multipliers = tuple(state_dict.get("multipliers", self.multipliers))
         if len(multipliers) > (groups := len(self.optimizer.param_groups)):
             raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
-        self.last_epoch = state_dict["last_epoch"]
+        self.last_epoch, self._hints = last_epoch, Hints()
         self._groups.remember(multipliers)
         if state_dict["_last_lr"]:
+            self._compare(state_dict)
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
             self._step_count = self.last_epoch + 1  # as torch's schedulers have it after a load
+
+    def _compare(self, state: Mapping[str, Any]) -> None:
+        """Warn where a state of this class has another rate than the policy at its iteration."""
+        if "multipliers" not in state:
+            return
+        rate = _called("policy", self.policy, self.last_epoch)
+        here = [rate * multiplier for multiplier in state["multipliers"]]
+        if not all(map(partial(math.isclose, rel_tol=1e-6), state["_last_lr"], here)):
+            words = f"state_dict has the rate {max(state['_last_lr']):g} at update {self.last_epoch}"
+            _checks.warn(f"{words}, the policy {max(here):g}: was it saved with another policy?")
 
     def _last_now(self) -> list[float | Tensor]:
         """Return the last rates of the groups that are still there."""
@@ -155,25 +172,20 @@ class PolicyLR(LRScheduler):
 
     def _before_update(self) -> None:
         """Count the update, and give groups that have joined their rate; not where another has set the rates."""
+        self._hints.trained = True
         groups, places = self.optimizer.param_groups, self._groups.remembered_indices()
-        if (None not in places and any(isinstance(group["lr"], Tensor) for group in groups)) or not self._rates_hold():
+        joined = None in places
+        if not joined and any(isinstance(group["lr"], Tensor) for group in groups):
             return  # to read a tensor at every update would make the device wait
-        self._updates += 1
-        if None in places:
+        if not self._rates_hold():
+            return
+        self._hints.updates += 1
+        if joined:
             if self.momentum is not None:
                 self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
             for group, place, rate in zip(groups, places, self.get_lr(), strict=True):
                 if place is None:
                     set_lr(group, float(rate))
-
-    def _hint(self) -> None:
-        """Warn, once, where a policy that counts updates is plainly stepped once an epoch."""
-        long_gap = isinstance(self.policy, Policy) and self._updates >= _LONG_GAP
-        self._long_gaps += long_gap
-        if long_gap and self._long_gaps == 2:
-            text = f"step() came once in {self._updates} updates. A policy of clr counts updates: call it after each"
-            _checks.warn(text)
-        self._updates = 0
 
     def _rates_hold(self) -> bool:
         """Return whether the groups still have the rates that this scheduler set."""

@@ -548,6 +548,19 @@ def test_a_policy_of_ones_own_drives_but_is_not_written_and_takes_no_name_of_our
             to_dict(policy)
 
 
+def test_names_that_mean_something_in_the_study_alone_are_free_in_a_policy_of_ones_own():
+    @dataclass(frozen=True)
+    class Mine(Policy):
+        init: float
+        precision: float
+        momentum: float
+
+        def _rate(self, k):
+            return self.init / (1 + k)
+
+    assert Mine(0.5, 1e-3, 2.0)(1) == 0.25
+
+
 # What is refused.
 
 FIXED, TRIANGULAR = to_dict(Fixed(0.1)), to_dict(Triangular(0.1, 0.2, 5))

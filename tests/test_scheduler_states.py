@@ -78,7 +78,8 @@ def test_a_resume_keeps_the_policy_that_it_was_given():
     first = PolicyLR(sgd(), Fixed(0.1))
     used(first, 7)
     again = PolicyLR(sgd(), POLICY)
-    again.load_state_dict(first.state_dict())
+    with pytest.warns(UserWarning, match="state_dict has the rate 0.1 at update 7, the policy .*: was it saved with"):
+        again.load_state_dict(first.state_dict())
     assert used(again, 5) == [POLICY(k) for k in range(7, 12)]
 
 

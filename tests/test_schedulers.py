@@ -12,7 +12,7 @@ from torch import nn
 
 from clr.groups import lr_multipliers
 from clr.optim import CaffeSGD
-from clr.policies import Fixed, Ramp, Triangular
+from clr.policies import Decay, Fixed, Ramp, Stages, Triangular
 from clr.schedulers import PolicyLR
 
 POLICY = Triangular(0.01, 0.1, 4)
@@ -272,6 +272,72 @@ def test_a_range_tests_updates_count_for_nothing():
         optimizer.step()
         if k in (150, 300):
             scheduler.step()
+
+
+def stepped(updates, scheduler, times=1):
+    for _ in range(updates):
+        scheduler.optimizer.step()
+        for _ in range(times):
+            scheduler.step()
+
+
+@pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_a_policy_that_is_stepped_once_a_batch_of_several_is_warned_of_once(rate):
+    scheduler = PolicyLR(torch.optim.SGD([weights()], lr=rate), Triangular(0.1, 0.2, 100))
+    with pytest.warns(UserWarning, match="^step.. came 10 times without an optimizer.step.. before it. ") as said:
+        stepped(20, scheduler, times=4)
+    assert len(said) == 1 and said[0].filename == __file__
+
+
+def test_a_gradient_scaler_that_skips_updates_is_not_warned_of():
+    scheduler = PolicyLR(sgd(), Triangular(0.1, 0.2, 100))
+    stepped(10, scheduler)
+    for _ in range(20):
+        scheduler.step()
+
+
+@pytest.mark.parametrize("policy", [Decay(0.0, 0.1, 5), Stages({0: Fixed(0.1), 5: Fixed(0.0)})], ids=["line", "stages"])
+def test_training_on_at_a_rate_of_zero_is_warned_of_once(policy):
+    scheduler = PolicyLR(sgd(), policy)
+    stepped(5, scheduler)  # the whole policy: nothing to say
+    with pytest.warns(UserWarning, match="^The rate is 0 from update 5 on, where the policy ends. A policy of") as said:
+        stepped(3, scheduler)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("policy", [Triangular(0.0, 0.1, 1), Ramp(0.0, 0.1, 10), lambda k: 0.0])
+def test_a_rate_that_is_zero_now_and_then_or_a_function_of_ones_own_is_not_warned_of(policy):
+    stepped(20, PolicyLR(sgd(), policy))
+
+
+def test_a_schedule_that_is_looked_at_without_updates_is_not_warned_of():
+    scheduler = PolicyLR(sgd(), Decay(0.0, 0.1, 5))
+    scheduler.optimizer.step()  # torch itself warns of a first step without it
+    for _ in range(8):
+        scheduler.step()
+
+
+def test_a_class_in_place_of_a_policy_is_named():
+    with pytest.raises(TypeError, match=r"policy must be an object, such as Triangular\(...\), got the class"):
+        PolicyLR(sgd(), Triangular)
+
+
+@pytest.mark.parametrize("position", ["5", 5.0, True, None])
+def test_a_state_whose_position_is_no_integer_is_named(position):
+    scheduler = PolicyLR(sgd(), POLICY)
+    state = scheduler.state_dict() | {"last_epoch": position}
+    with pytest.raises(TypeError, match=f"state_dict must have an integer 'last_epoch', got {position!r}"):
+        scheduler.load_state_dict(state)
+    assert scheduler.last_epoch == 0
+
+
+def test_a_state_of_another_policy_is_warned_of():
+    first, second = PolicyLR(sgd(), Decay(0.0, 0.1, 10)), PolicyLR(sgd(), Decay(0.0, 0.2, 10))
+    stepped(5, first)
+    with pytest.warns(UserWarning, match="state_dict has the rate 0.05 at update 5, the policy 0.1: was it saved with"):
+        second.load_state_dict(first.state_dict())
+    assert second.get_last_lr() == [0.1]
+    PolicyLR(sgd(), Decay(0.0, 0.1, 10)).load_state_dict(first.state_dict())
 
 
 def test_a_scheduler_that_is_gone_is_not_kept_by_its_optimizer():

@@ -23,6 +23,7 @@ POLICIES = [
 rates = st.sampled_from([0.0, 0.01, 0.02, 0.5])
 group_options = st.fixed_dictionaries({}, optional={"lr": rates, "lr_mult": rates, "lr_scale": rates})
 momentums = st.sampled_from([None, Triangular(0.85, 0.95, 3)])
+pytestmark = pytest.mark.filterwarnings("ignore:.*A policy of clr counts updates")  # a story does what it likes
 
 
 class Model:

@@ -51,7 +51,8 @@ class RunConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        _checks.fields(self, net=partial(_checks.choice, known=NETS), optimizer=partial(_checks.choice, known=SOLVERS))
+        known = {"net": partial(_checks.choice, known=NETS), "optimizer": partial(_checks.choice, known=SOLVERS)}
+        _checks.fields(self, _checks.RULES, **known)
         if not isinstance(self.policy, Policy):
             raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
         inits = ("he",) if self.net in RESNETS else ("caffe", "torch")
