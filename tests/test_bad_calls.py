@@ -180,7 +180,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("data", lambda: data.Cifar10(SPLIT, SPLIT, "../toy", ""), ValueError, "name must be one that a folder can have"),
     ("data", lambda: data.Cifar10(SPLIT, SPLIT, "toy", None), TypeError, "fingerprint must be a string, got None"),
     # the range test and its bounds
-    ("lr_range_test", lambda: range_test(model=None), TypeError, "model and optimizer must be torch's, got"),
+    ("lr_range_test", lambda: range_test(model=None), TypeError, "model must be a torch.nn.Module, got None"),
     ("lr_range_test", lambda: range_test(optimizer=sgd()), ValueError, "optimizer must hold parameters of the model"),
     ("lr_range_test", lambda: range_test(loss_fn=None), TypeError, "loss_fn must be a callable, got None"),
     ("lr_range_test", lambda: range_test(train_loader=iter(LOADER)), TypeError, "train_loader must be an iterable"),
@@ -198,7 +198,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("lr_range_test", lambda: range_test(seed=1.5), ValueError, "seed must be an integer from 0 to 2**32 - 1"),
     ("lr_range_test", lambda: range_test(loss_fn=lambda x, y: None), ValueError, "loss_fn must return a scalar tensor"),
     ("find_bounds", lambda: clr.find_bounds(None, None, F.cross_entropy, LOADER), TypeError, "model must be a torch"),
-    ("find_bounds", lambda: find(optimizer=5), TypeError, "model and optimizer must be torch's, got"),
+    ("find_bounds", lambda: find(optimizer=5), TypeError, "optimizer must be a torch.optim.Optimizer, got 5"),
     ("find_bounds", lambda: find(loss_fn="mse"), TypeError, "loss_fn must be a callable, got 'mse'"),
     ("find_bounds", lambda: find(train_loader=iter(LOADER)), TypeError, "train_loader must be an iterable"),
     ("find_bounds", lambda: find(seeds=2.5), ValueError, f"seeds {COUNT} 2.5"),

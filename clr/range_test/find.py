@@ -1,7 +1,7 @@
 """Bounds and peak rates of a user's model in one call: scouts find the useful decades, then curves cover them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +57,8 @@ def find_bounds(
     one curve of `iterations` updates there, exponentially spaced, which ends early once training has failed.
     Evaluations cost less than the training: they look at a fixed part of val_loader, drawn once. The optimizer's hooks
     are called, so one that clips gradients clips them here, too. Afterwards everything is restored exactly, as
-    `lr_range_test` does it.
+    `lr_range_test` does it, but for what it cannot see: objects of your own that a hook or the loss changes (a moving
+    average of the weights, say), and a data set that can be read only once.
 
     Args:
         model: on any device. Or a function that takes nothing and returns (model, optimizer), both new; then optimizer
@@ -185,8 +186,10 @@ class _Search:
         loaders = [loader for loader in (self.train_loader, self.val_loader) if loader is not None]
         own = {} if self.optimizer is None else {"model": self.model, "optimizer": self.optimizer}
         others = {name: getattr(self, name) for name in ("scaler", "loss_fn", "forward", "metric")}
-        with preserve_state(own | others, loaders):
+        with preserve_state(own | others, loaders), ExitStack() as stack:
             model, optimizer = (self.model, self.optimizer) if own else self._make(seed, loaders)
+            if not own:  # a function may return what it has returned before
+                stack.enter_context(preserve_state({"model": model, "optimizer": optimizer}, ()))
             trainer = Trainer(model, optimizer, self.loss_fn, self.forward, self.metric, self.autocast, self.scaler)
             ready(model, optimizer, loaders, seed)
             yield trainer, InfiniteLoader(self.train_loader, self.accumulation_steps)

@@ -80,7 +80,10 @@ class RangeTest:
         table = pd.read_csv(_checks.path("path", path), dtype=str, keep_default_na=False)  # older pandas rounds numbers
         _checks.columns(str(path), table, ("lr", "metric"))
         for name in table.columns.intersection(COLUMNS):
-            table[name] = [float(text) for text in table[name]]
+            try:
+                table[name] = [float(text) for text in table[name]]
+            except ValueError as error:
+                raise ValueError(f"path must hold numbers in the column {name!r}, got {error} in {path}") from None
         if "iteration" in table:
             table["iteration"] = table["iteration"].astype("int64")
         tests = as_range_tests(table)
@@ -108,7 +111,7 @@ def as_range_tests(tests: Any) -> list[RangeTest]:
     else:
         found = [tests] if hasattr(tests, "frame") else tests
         if not isinstance(found, Sequence) or not all(hasattr(test, "frame") for test in found):
-            raise TypeError(f"tests must be range tests or a DataFrame, got {tests!r}")
+            raise TypeError(f"tests must be range tests or a DataFrame, got {_checks.brief(tests)}")
     if not found or not all(test.frame["lr"].notna().any() for test in found):
         raise ValueError("tests must hold at least one curve with at least one rate, got none")
     for lr in (test.frame["lr"].dropna() for test in found):
@@ -130,7 +133,8 @@ def _from_table(table: pd.DataFrame) -> list[RangeTest]:
     for name in table.columns.difference([*COLUMNS, *DESCRIPTION, LOSSES]):
         if not pd.api.types.is_numeric_dtype(table[name]) and table[name].nunique(dropna=False) > 1:
             values = ", ".join(map(str, table[name].unique()[:3]))
-            raise ValueError(f"tests must be of one net and one data set, got {name} {values}: select the rows of one")
+            hint = "select the rows of one, or call the column 'seed'"
+            raise ValueError(f"tests must be of one net and one data set, got {name} {values}: {hint}")
     parts = [part for _, part in table.groupby("seed", dropna=False)] if "seed" in table else [table]
     if any(part["lr"].dropna().duplicated().any() for part in parts):
         raise ValueError("tests must have one row per rate in each curve: give curves a column 'seed'")

@@ -137,7 +137,8 @@ def run_curve(
     rates = ramp(np.arange(ramp.iterations)).tolist()
     untrained = trainer.evaluate(held_out)
     if not np.isfinite(untrained):
-        raise ValueError(f"metric must be a finite number on the model as it is, got {untrained}")
+        cause = "" if is_finite(held_out) else ", as val_loader holds numbers that are not finite"
+        raise ValueError(f"metric must be a finite number on the model as it is, got {untrained}{cause}")
     rows: list[Row] = [(0, np.nan, untrained, np.nan)]
     diverged, recent, losses = False, [], []
     for k, rate in enumerate(rates):
@@ -193,6 +194,8 @@ def check_arguments(
             _checks.function(name, value)
         if isinstance(value, type) and issubclass(value, nn.Module):
             raise TypeError(f"{name} must be an object, such as {value.__name__}(), got the class")
+    if metric is not None and (metric is loss_fn or isinstance(metric, nn.modules.loss._Loss)):
+        raise ValueError("metric must be larger where outputs are better, got a loss: pass None for minus the loss")
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
@@ -200,8 +203,10 @@ def check_arguments(
 
 
 def _check_trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"model and optimizer must be torch's, got {type(model)} and {type(optimizer)}")
+    for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, torch.optim.Optimizer)):
+        if not isinstance(value, kind):
+            known = "torch.nn.Module" if name == "model" else "torch.optim.Optimizer"
+            raise TypeError(f"{name} must be a {known}, got {_checks.brief(value)}")
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     if not trained:
         raise ValueError("model must have parameters that require gradients, got none")

@@ -74,6 +74,8 @@ class Trainer:
             with self._autocast():
                 outputs, targets = self.forward(self.model, to_device(batch, self.device))
                 loss = _check_scalar(self.loss_fn(outputs, targets))
+            if not loss.requires_grad:
+                raise ValueError("loss_fn must return a loss with a gradient, got a detached one, or no_grad")
             if len(batches) > 1:
                 loss = loss / len(batches)
             if not losses:

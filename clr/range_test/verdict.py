@@ -25,7 +25,7 @@ _SEEN = {
 _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.PLATEAU: "test up to a larger end_lr to see where training fails",
     CurveKind.RISING: "test up to a larger end_lr",
-    CurveKind.TOO_NARROW: "use exponential spacing or more updates; the paper suggests a third of max_lr as base_lr",
+    CurveKind.TOO_NARROW: "use more updates; the paper suggests a third of max_lr as base_lr",
     CurveKind.FALLING: "start from a smaller start_lr, or evaluate on more examples",
     CurveKind.FLAT: "test up to a larger end_lr, train for more updates, or evaluate on more examples",
     CurveKind.TOO_FEW: "evaluate more often",
@@ -42,14 +42,16 @@ _AT_ONCE = (
     "start from a smaller start_lr or, if these rates are tiny already, check the scale of inputs, targets and weights",
 )
 _TOO_NOISY = "The curve is too noisy to tell at which rate."
+_FALLS = "The peak rate is above max_lr, since the loss still gains where the metric falls."
 _ABOVE = {  # the peak rate above max_lr, by what the metric does there
-    CurveKind.PLATEAU: ["The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
-                        "Believe the peak rate."],
-    CurveKind.PEAK: ["The peak rate is above max_lr, since the loss still gains where the metric falls.",
-                     "Try max_lr as the peak rate, too, and keep the better one."],
-}  # fmt: skip
+    CurveKind.PLATEAU: "The peak rate is above max_lr, since the loss still gains where the rise of the metric slows.",
+    CurveKind.PEAK: _FALLS,
+    CurveKind.TOO_NARROW: _FALLS,
+}
+_TRY_BOTH = "Try max_lr as the peak rate, too, and keep the better one."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
+SOLVED = 0.01  # of the untrained loss
 
 
 def write_verdict(
@@ -66,7 +68,7 @@ def write_verdict(
     if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
         words.append(f"Training diverged in {diverged} of {len(curves)} curves{expected}.")
-    words += _based_on(bounds)
+    words += _no_peak(bounds) + _based_on(bounds)
     return "\n".join([*words, *_evaluation(bounds, test), *_log_advice(bounds, log_max_lr)])
 
 
@@ -120,7 +122,33 @@ def _bound_sentences(bounds: Any) -> list[str]:
             words.append(f"{name}: {lr:.2g}, too uncertain to use; its 95% CI spans more than a factor of {TOO_WIDE}.")
         elif np.isfinite(lr):
             words.append(f"{name}: {format_bound(lr, (low, high))}{reason}.")
-    return words + (_ABOVE.get(bounds.kind, []) if bounds.peaks["linear"][0] > bounds.max_lr else [])
+    return words + _peak_outside(bounds)
+
+
+def _peak_outside(bounds: Any) -> list[str]:
+    """Return what to make of a peak rate that lies outside the bounds."""
+    peak = bounds.peaks["linear"][0]
+    if peak > bounds.max_lr and bounds.kind in _ABOVE:
+        sure = bounds.kind is CurveKind.PLATEAU and not _is_solved(bounds)
+        return [_ABOVE[bounds.kind], "Believe the peak rate." if sure else _TRY_BOTH]
+    if peak < bounds.base_lr:
+        return ["The peak rate is below base_lr, so the two readings disagree: test with more updates."]
+    return []
+
+
+def _is_solved(bounds: Any) -> bool:
+    """Return whether the loss fell to nearly nothing and kept its gain, so that larger rates had nothing to undo."""
+    kept = bounds.peaks["linear"][0] * FACTORS["linear"] > 0.999 * max(t.frame["lr"].max() for t in bounds.tests)
+    return kept and all(_lowest_loss(test) < SOLVED * _untrained_loss(test) for test in bounds.tests)
+
+
+def _lowest_loss(test: Any) -> float:
+    return float(test.frame["train_loss"].min()) if "train_loss" in test.frame else np.nan
+
+
+def _untrained_loss(test: Any) -> float:
+    """Return the mean of the first losses."""
+    return float(np.mean(test.losses[:5] or test.frame["train_loss"].dropna()[:1]))
 
 
 def _agreement(bounds: Any, shapes: Sequence[CurveShape]) -> list[str]:
@@ -149,9 +177,20 @@ def _peak_sentences(bounds: Any) -> list[str]:
         f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
         f"The best peak likely lies between {low:.2g} and {high:.2g}, a factor of {INTERVAL:g} either way.",
     ]
-    if peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
+    if _is_solved(bounds):
+        words.append(f"The test solved its task: the loss fell below {SOLVED:.0%} of the untrained one and stayed "
+                     "there, so the peak rate is only an upper limit.")  # fmt: skip
+    elif peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words
+
+
+def _no_peak(bounds: Any) -> list[str]:
+    """Return why losses at linearly spaced rates give no rate to train with."""
+    has_losses = all("train_loss" in test.frame for test in bounds.tests)
+    if bounds.tests[0].spacing == "exponential" or not has_losses or bounds.kind is CurveKind.TOO_FEW:
+        return []
+    return ['No rate to train with is read from linear spacing: test with spacing="exponential".']
 
 
 def _based_on(bounds: Any) -> list[str]:

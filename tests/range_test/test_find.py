@@ -230,6 +230,13 @@ def test_a_function_makes_new_weights_for_each_seed():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_function_that_returns_what_is_there_leaves_no_trace():
+    model, optimizer = net()
+    before = flat([model.state_dict(), optimizer.state_dict()])
+    clr.find_bounds(lambda: (model, optimizer), None, F.cross_entropy, *loaders(), seeds=2)
+    assert flat([model.state_dict(), optimizer.state_dict()]) == before
+
+
 @pytest.mark.parametrize("finished", [0, 1])
 def test_an_interruption_keeps_the_curves_that_are_finished(finished):
     calls = []
@@ -276,7 +283,9 @@ def test_in_jupyter_one_picture_grows_and_stays(monkeypatch):
         ({"model": net}, TypeError, "optimizer must be None where model is a function, got SGD"),
         ({"model": lambda: 3, "optimizer": None}, TypeError, r"model must return \(model, optimizer\), got int"),
         ({"val_loader": TensorDataset(torch.zeros(2))}, TypeError, "val_loader must be .* wrap it in a DataLoader"),
-        ({"optimizer": None}, TypeError, "model and optimizer must be torch's"),
+        ({"optimizer": None}, TypeError, "optimizer must be a torch.optim.Optimizer, got None"),
+        ({"metric": F.cross_entropy}, ValueError, "metric must be larger where .*, got a loss: pass None"),
+        ({"metric": nn.CrossEntropyLoss()}, ValueError, "metric must be larger where outputs are better, got a loss"),
         ({"seeds": 0}, ValueError, "seeds must be a positive integer, got 0"),
         ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),
         ({"start_lr": 0}, ValueError, "end_lr must be greater than start_lr > 0, got 0 to"),

@@ -239,7 +239,7 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"train_loader": [(1, 2, 3)]}, TypeError, "got tuple of 3"),
         ({"model": FROZEN}, ValueError, "model must have parameters that require gradients"),
         ({"optimizer": sgd(nn.Linear(2, 2).parameters())}, ValueError, "optimizer must hold parameters of the model"),
-        ({"optimizer": "sgd"}, TypeError, "optimizer must be torch's"),
+        ({"optimizer": "sgd"}, TypeError, "optimizer must be a torch.optim.Optimizer, got 'sgd'"),
         ({"end_lr": 0.0001}, ValueError, "end_lr must be greater than start_lr = 0.001, got 0.0001"),
         ({"end_lr": 0.001}, ValueError, "end_lr must be greater than start_lr = 0.001, got 0.001"),
         ({"train_loader": 5}, TypeError, "train_loader must be .* iterated again, got 5$"),
@@ -264,6 +264,15 @@ FROZEN = nn.Linear(2, 2).requires_grad_(False)
         ({"accumulation_steps": True}, TypeError, "accumulation_steps must be a positive integer, got True"),
         ({"loss_fn": lambda x, y: x}, ValueError, r"loss_fn must return a scalar tensor, got shape \(16, 2\)"),
         ({"loss_fn": lambda x, y: 1.0}, ValueError, "loss_fn must return a scalar tensor, got <class 'float'>"),
+        ({"loss_fn": lambda x, y: F.cross_entropy(x, y).detach()}, ValueError, "loss_fn must return a loss with a"),
+        (
+            {
+                "val_loader": [(torch.full((4, 2), torch.nan), torch.zeros(4).long())],
+                "metric": lambda x, y: -F.cross_entropy(x, y),
+            },
+            ValueError,
+            "got nan, as val_loader holds numbers that are not finite",
+        ),
         ({"metric": lambda x, y: float("nan")}, ValueError, "metric must be a finite number on the model as it is"),
     ],
 )

@@ -73,6 +73,12 @@ def test_iterations_are_whole_numbers_and_need_not_be_there(tmp_path):
     assert list(RangeTest.from_csv(tmp_path / "short.csv").frame) == ["lr", "metric"]
 
 
+def test_text_among_the_numbers_of_a_file_is_named(tmp_path):
+    (tmp_path / "curve.csv").write_text("lr,metric\n0.1,0.5\n0.2,abc\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"path must hold numbers in the column 'metric', got .*'abc' in .*curve.csv"):
+        RangeTest.from_csv(tmp_path / "curve.csv")
+
+
 @pytest.mark.parametrize("column", ["lr", "metric"])
 def test_a_file_without_rates_or_metric_is_named(tmp_path, column):
     frame().drop(columns=column).to_csv(tmp_path / "curve.csv", index=False)

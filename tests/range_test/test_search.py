@@ -217,7 +217,7 @@ def test_an_interruption_says_how_many_curves_are_kept(monkeypatch, after, words
         (lambda: net()[0], r"model must return \(model, optimizer\), got Sequential"),
         (lambda: [*net()], r"model must return \(model, optimizer\), got list"),
         (lambda: (*net(), 1), r"model must return \(model, optimizer\), got tuple"),
-        (lambda: (net()[0], 1), "model and optimizer must be torch's, got"),
+        (lambda: (net()[0], 1), "optimizer must be a torch.optim.Optimizer, got 1"),
     ],
 )
 def test_a_function_that_makes_anything_else_is_told_so(make, message):
@@ -230,7 +230,7 @@ def test_a_function_goes_without_an_optimizer_and_a_model_with_one():
         searching(net, net()[1])
     with pytest.raises(TypeError, match="model must be a torch module or a function that makes one, got int"):
         searching(3)
-    with pytest.raises(TypeError, match="model and optimizer must be torch's"):
+    with pytest.raises(TypeError, match="optimizer must be a torch.optim.Optimizer, got"):
         searching(net()[0], None)
 
 

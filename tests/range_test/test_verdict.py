@@ -18,7 +18,7 @@ def curve_of(*losses, top=1.0, **fields):
     """Return a range test of a few rates up to `top`."""
     rates = [np.nan, *np.linspace(top / len(losses), top, len(losses))]
     frame = pd.DataFrame({"lr": rates, "metric": 0.5, "train_loss": [np.nan, *losses]})
-    return RangeTest(frame, **{"examples": 100} | fields)
+    return RangeTest(frame, **{"examples": 100, "spacing": "exponential"} | fields)
 
 
 TESTS = curve_of(3.0, 2.0), curve_of(3.0, 1.0)
@@ -101,7 +101,7 @@ def test_the_advice_comes_first_where_nothing_is_known():
         (
             CurveKind.TOO_NARROW,
             "The metric falls at 0.3, too soon after it rises to tell where learning starts.",
-            "To know more, use exponential spacing or more updates; the paper suggests a third of max_lr as base_lr.",
+            "To know more, use more updates; the paper suggests a third of max_lr as base_lr.",
         ),
         (
             CurveKind.FALLING,
@@ -187,17 +187,42 @@ def test_an_interval_over_more_than_a_factor_of_a_hundred_says_nothing(ends, wor
     assert f"max_lr: {words}" in said(told(top=(0.1, ends)))
 
 
+TRY_BOTH, BELIEVE = "Try max_lr as the peak rate, too, and keep the better one.", "Believe the peak rate."
+
+
 @pytest.mark.parametrize("kind", [CurveKind.PEAK, CurveKind.PLATEAU, CurveKind.TOO_NARROW])
 @pytest.mark.parametrize(("peak", "above"), [(0.1, False), (0.101, True), (np.nan, False)])
 def test_a_peak_rate_above_max_lr_is_explained_by_what_the_metric_does(kind, peak, above):
     sentences = said(told(kind, peak=peak))
-    words = {
-        CurveKind.PEAK: "Try max_lr as the peak rate, too, and keep the better one.",
-        CurveKind.PLATEAU: "Believe the peak rate.",
-    }
-    expected = [words[kind]] if above and kind in words else []
-    assert [text for text in sentences if text in words.values()] == expected
+    expected = [BELIEVE if kind is CurveKind.PLATEAU else TRY_BOTH] if above else []
+    assert [text for text in sentences if text in (TRY_BOTH, BELIEVE)] == expected
     assert sum(text.startswith("The peak rate is above max_lr") for text in sentences) == len(expected)
+
+
+@pytest.mark.parametrize(("peak", "below"), [(0.01, False), (0.0099, True), (np.nan, False)])
+def test_a_peak_rate_below_base_lr_is_a_disagreement(peak, below):
+    words = "The peak rate is below base_lr, so the two readings disagree: test with more updates."
+    assert (words in said(told(peak=peak))) is below
+
+
+@pytest.mark.parametrize(("lowest", "peak", "solved"), [(0.029, 0.2, True), (0.031, 0.2, False), (0.029, 0.12, False)])
+def test_where_the_loss_falls_to_nothing_and_stays_there_the_peak_rate_is_a_limit(lowest, peak, solved):
+    """Then larger rates have no gradient to fail with."""
+    tests = (curve_of(3.0, lowest), curve_of(3.0, lowest))
+    sentences = said(told(CurveKind.PLATEAU, peak=peak, tests=tests))
+    words = "The test solved its task: the loss fell below 1% of the untrained one and stayed there, so the peak "
+    assert (sentences[2] == f"{words}rate is only an upper limit.") is solved
+    assert (TRY_BOTH if solved else BELIEVE) in sentences
+    assert ("so higher peak rates may work" in " ".join(sentences)) is (peak == 0.2 and not solved)
+
+
+@pytest.mark.parametrize(("spacing", "losses", "said_so"), [("linear", True, True), ("exponential", True, False),
+                                                           ("linear", False, False)])  # fmt: skip
+def test_linear_spacing_says_why_there_is_no_rate_to_train_with(spacing, losses, said_so):
+    test = curve_of(3.0, 2.0, spacing=spacing)
+    test = test if losses else RangeTest(test.frame.drop(columns="train_loss"), spacing)
+    words = 'No rate to train with is read from linear spacing: test with spacing="exponential".'
+    assert (words in said(told(peak=np.nan, tests=(test, test)))) is said_so
 
 
 @pytest.mark.parametrize(("top", "keeps"), [(0.4, True), (0.41, False)])
