@@ -34,7 +34,8 @@ from scipy import stats
 
 from clr import results
 
-__all__ = ["draw", "effects", "main", "outcomes", "read_logs", "read_summary", "sentence", "summarise", "table"]
+__all__ = ["draw", "effects", "main", "outcomes", "read_logs", "read_summary", "sentence", "summarise", "table",
+           "without_variants"]  # fmt: skip
 
 LOGS = "previous_leaderboards/algoperf_v05/logs/external_tuning/cyclic_lr"
 SUMMARY = Path(__file__).parents[1] / "results" / "algoperf" / "cyclic_lr_summary.csv"
@@ -267,9 +268,19 @@ def sentence(summary: pd.DataFrame) -> str:
         f"Both reach it in {first.count()} pairs. "
         f"Two cycles are first in {(first == 1).sum()} of them ({_majority(frame, 'first')})."
     )
-    others = gains[~gains["workload"].isin(VARIANTS)]
+    others = _no_variants(gains)
     parts.append(f"Without the variants, by half: {_percent(others, 'half')}; by the end: {_percent(others, 'end')}.")
     return " ".join(parts)
+
+
+def _no_variants(gains: pd.DataFrame) -> pd.DataFrame:
+    return gains[~gains["workload"].isin(VARIANTS)]
+
+
+def without_variants(summary: pd.DataFrame) -> list[tuple[float, float, float, int]]:
+    """Return the median gain of two cycles, its 95% interval and n, by half of the budget and by its end."""
+    gains = _no_variants(effects(summary))
+    return [_median(gains, by) for by in ("half", "end")]
 
 
 def draw(ax: Axes, summary: pd.DataFrame) -> Axes:

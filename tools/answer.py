@@ -21,26 +21,23 @@ LINE_FINISHES = {
     "open": "shows no clear difference from the cycles: {effect}",
 }
 STEPS_FINISH = {
-    "above": "So do steps at the cycles' mean rate ('high'): {effect}.",
+    "above": "So do steps from the cycles' mean rate ('steps, high rate'): {effect}.",
     "below": "Steps at the cycles' mean rate finish below them: {effect}.",
     "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
 }
-LESSON = {  # by the line's difference from the cycles at the end, and by the cycles' from the line midway
-    ("above", "above"): "Know when training ends? Bring the rate down to zero by then. If not, "
-    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and stop at a cycle's end.",
-}  # fmt: skip
+LESSON = (
+    "Know when training ends? Bring the rate down to zero by then. If not, "
+    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and drop the rate before you stop, or stop at a cycle's end."
+)
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 CYCLE_ENDS = {
-    "above": "lead the unfinished line",
-    "below": "trail the unfinished line",
-    "equal": "are within a point of the unfinished line",
-    "open": "show no clear difference from the unfinished line",
+    "above": "lead {line}",
+    "below": "trail {line}",
+    "equal": "are within one point of {line}",
+    "open": "show no clear difference from {line}",
 }
-ENDS = {  # of `clr.experiments.questions`: where its cycle ends lie, in words
-    "c-quick-line": "at 12,000 to 24,000 updates, quick net",
-    "c-full-line": "at 4,000 to 16,000, full net",
-}
+ENDS = {"c-quick-line-all": "quick net", "c-full-line-all": "full net"}  # of `clr.experiments.questions`
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
 
@@ -67,10 +64,10 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
 
 
 def _lesson(found: pd.DataFrame) -> str:
-    """Return what to do, in one line, where the verdicts on all nets agree; else ""."""
+    """Return what to do, in one line, where a line ends higher and cycles cost nothing before that; else ""."""
     midway = set(found.loc[found.index.isin(ENDS), "verdict"])
-    lesson = LESSON.get((found.loc["headline-line", "verdict"], *midway))
-    return f"**In short.** {lesson}" if lesson else ""
+    holds = found.loc["headline-line", "verdict"] == "above" and "above" in midway <= {"above", "equal"}
+    return f"**In short.** {LESSON}" if holds else ""
 
 
 def _fewer_updates(dataset: str, target: float) -> str:
@@ -78,9 +75,8 @@ def _fewer_updates(dataset: str, target: float) -> str:
     _, line = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
     return (
         f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycles between {POLICY.base_lr} and {POLICY.max_lr} "
-        f"reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
-        f"{ARMS['fixed'].policy(0)}) {when}, read at cycle ends; a line from {POLICY.max_lr} to zero at "
-        f"32,000 does so {line}."
+        f"first reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
+        f"{ARMS['fixed'].policy(0)}) {when}; a line from {POLICY.max_lr} to zero at 32,000, {line}."
     )
 
 
@@ -95,25 +91,18 @@ def _by_cycling(found: pd.DataFrame) -> str:
 
 
 def _stopped_early(found: pd.DataFrame) -> str:
-    """Return what the cycles are worth at their ends, with the plain schedule unfinished; "" where it is not known.
-
-    The quick net's window leaves ends out, so all of them stand beside it; the full net's are all before the drops.
-    """
+    """Return what the cycles are worth where they end, with the plain schedule unfinished; "" where it is not known."""
     ends = found[found.index.isin(ENDS)]
-    if "c-quick-line" not in ends.index:
+    if ends.empty:
         return ""
     verdicts = ends["verdict"].unique()
-    head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends"
-    where = dict(ENDS)
-    if "c-quick-line-all" in found.index:
-        whole = found.loc["c-quick-line-all"]
-        where["c-quick-line"] += f" (all ends before the last: {whole['value']:+.1f}, {_interval(whole)})"
+    head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends on the net"
+    lines = ["the unfinished line", "it"]
     words = [
-        f"At their ends cycles {CYCLE_ENDS[verdict]}: "
-        f"{', '.join(f'{_effect(row)} {where[str(key)]}' for key, row in ends[ends['verdict'] == verdict].iterrows())}."
-        for verdict in verdicts
+        f"{CYCLE_ENDS[row['verdict']].format(line=line)} on the {ENDS[str(key)]}: {_effect(row)}"
+        for line, (key, row) in zip(lines, ends.iterrows(), strict=False)
     ]
-    return f"**If training stops early: {head}** (window chosen after three seeds). {' '.join(words)}"
+    return f"**If training stops early: {head}.** At their ends cycles {'; they '.join(words)}."
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:
@@ -122,20 +111,13 @@ def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:
 
 
 def _reached(runs: pd.DataFrame, target: float) -> tuple[str, str]:
-    """Return whether "all", "some" or "none" of the runs reach an accuracy, and when.
-
-    Both arms are read at the ends of cycles alone: a line that is read more often has more chances.
-    """
-    when = results.iterations_to_accuracy(runs, target, every=POLICY.cycle_length)["iteration"]
+    """Return whether "all", "some" or "none" of the runs reach an accuracy, and when, at any evaluation."""
+    when = results.iterations_to_accuracy(runs, target)["iteration"]
     some = when.dropna().astype(int)
     if some.empty:
         return "none", f"in none of {len(when)} seeds"
     span = " to ".join(f"{k:,}" for k in sorted({some.min(), some.max()}))
     return ("all" if len(some) == len(when) else "some"), f"after {span} updates ({len(some)} of {len(when)} seeds)"
-
-
-def _interval(row: Any) -> str:
-    return f"n = {row['n']}" if math.isnan(row["low"]) else f"{row['low']:+.1f} to {row['high']:+.1f}"
 
 
 def _effect(row: Any) -> str:

@@ -34,7 +34,7 @@ def headline_picture() -> str:
     fewest, most = _seeds(runs)
     n = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
     return (
-        f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
+        f"![{claims.headline(runs)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
         "*Dots: ends of cycles and runs. Whiskers: "
         f"95% CI ({n}).*"
@@ -70,8 +70,13 @@ def findings_list() -> str:
 
 def at_scale() -> str:
     """Return what AlgoPerf's logs say of one cycle against two, by half of the budget and by its end."""
-    whole = algoperf.sentence(algoperf.read_summary())
-    return " ".join(re.split(r"(?<=\.) (?=[A-Z])", whole)[:4:2])
+    summary = algoperf.read_summary()
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", algoperf.sentence(summary))
+    half, end = (
+        f"{gain:+.1f}% ({low:+.1f}% to {high:+.1f}%, n = {n})"
+        for gain, low, high, n in algoperf.without_variants(summary)
+    )
+    return " ".join([*sentences[:4:2], f"Without variants of a workload: {half} and {end}."])
 
 
 def paper() -> str:
@@ -99,8 +104,8 @@ def regret_claim() -> str:
     name, other = _best_other(finders)
     ours, cheap = finders.loc["clr, five curves"], finders.loc["clr, 100 updates"]
     return (
-        f"After 100 updates clr's rates lose {cheap['mean']:.1f}% of the gain on average, those of {name} "
-        f"{other['mean']:.1f}%. After 700, clr's lose {ours['mean']:.1f}%, at worst {ours['worst']:.0f}%"
+        f"Found in 100 updates, clr's rates lose {cheap['mean']:.1f}% of the gain on average, those of {name} "
+        f"{other['mean']:.1f}%. Found in 700, clr's lose {ours['mean']:.1f}%, at worst {ours['worst']:.0f}%"
     )
 
 
@@ -116,17 +121,22 @@ def regret() -> str:
     name, other = _best_other(finders)
     name_of_five, of_five = _best_other(finders, "five curves")
     ours, cheap, at_500 = (finders.loc[f"clr, {p}"] for p in ("five curves", "100 updates", "no scouts, 500 updates"))
-    rows = pd.DataFrame(found["finders"])
-    worst = rows[rows["finder"] == "clr, five curves"].sort_values("worst").iloc[-1]
-    missed = "missed" if worst["worst"] > AIM else "met"
-    where = f"*{worst['worst task']}*; after 100, {cheap['worst']:.0f}%"
+    missed = "missed" if ours["worst"] > AIM else "met"
     return (
         f"On average over {len(found['tasks'])} tasks and five schedules, training at the proposed rate loses "
-        f"{ours['mean']:.1f}% of what the schedule's best rate gains. That takes 700 updates. After 100, others' "
-        f"default, clr loses {cheap['mean']:.1f}% and {name}, the best other finder, {other['mean']:.1f}%; after 500, "
-        f"clr {at_500['mean']:.1f}% and {name_of_five} {of_five['mean']:.1f}%. At worst clr loses "
-        f"{worst['worst']:.0f}% ({where}): our aim, {AIM}%, is {missed}."
+        f"{ours['mean']:.1f}% of what the schedule's best rate gains. Finding it takes 700 updates. Found in 100, "
+        f"others' default, clr's rates lose {cheap['mean']:.1f}% and those of {name}, the best other finder, "
+        f"{other['mean']:.1f}%; in 500, clr's {at_500['mean']:.1f}% and {name_of_five}'s {of_five['mean']:.1f}%. "
+        f"At worst clr's lose {_worst('clr, five curves')}; found in 100, {_worst('clr, 100 updates')}. "
+        f"Our aim, {AIM}%, is {missed}."
     )
+
+
+def _worst(finder: str) -> str:
+    """Return a finder's highest regret, and on which task."""
+    rows = pd.DataFrame(_regrets()[0]["finders"])
+    row = rows[rows["finder"] == finder].sort_values("worst").iloc[-1]
+    return f"{row['worst']:.0f}% (*{row['worst task']}*)"
 
 
 def printed_bounds() -> str:
@@ -138,21 +148,16 @@ def printed_bounds() -> str:
 
 
 def regret_schedules() -> str:
-    """Return which schedule loses least at our rates where the end of training is known, and where it is not."""
+    """Return what each schedule loses at our rates, and how much less than a constant rate."""
     found, _ = _regrets()
-    lost = pd.DataFrame(found["against the best schedule"]).T
-    groups = {"known": ["linear", "one-cycle", "cosine"], "not known": ["triangular", "constant"]}
-    known, unknown = (lost.loc[names].sort_values("mean") for names in groups.values())
-    best = known.iloc[0]
-    clear = "less" if best["low"] > 0 else "less, no clear difference"
-    return (
-        f"At the proposed rates, on {len(found['tasks'])} tasks judged at the end of training, this share of the best "
-        f"schedule's gain is lost (mean, worst task). If the end is known: {_ranked(known)}. "
-        f"If it is not: {_ranked(unknown)}. Against a constant rate, {known.index[0]}, the best of three, loses "
-        f"{best['saved']:.1f} points {clear} (95% CI {best['low']:.1f} to {best['high']:.1f}, "
-        f"n = {len(found['tasks'])} tasks)."
+    lost = pd.DataFrame(found["against the best schedule"]).T.sort_values("mean")
+    each = ", ".join(f"{name} ({row['mean']:.1f}%, {row['worst']:.0f}%)" for name, row in lost.iterrows())
+    less = ", ".join(
+        f"{name} {row['saved']:.1f} (95% CI {row['low']:.1f} to {row['high']:.1f})"
+        for name, row in lost.drop("constant").iterrows()
     )
-
-
-def _ranked(lost: pd.DataFrame) -> str:
-    return ", ".join(f"{name} ({row['mean']:.1f}%, {row['worst']:.0f}%)" for name, row in lost.iterrows())
+    n = len(found["tasks"])
+    return (
+        f"At the proposed rates, on {n} tasks judged at the end of training, this share of the best schedule's gain is "
+        f"lost (mean, worst task): {each}. Points less than with a constant rate: {less}; n = {n} tasks."
+    )

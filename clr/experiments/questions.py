@@ -66,10 +66,11 @@ def _resnet(arm: str, at: int = 8000) -> Reading:
 
 
 FULL_ENDS = (4000, 8000, 12_000, 16_000)  # ends of cycles, at which training may stop
+ALL_FULL_ENDS = (*FULL_ENDS, 20_000)
 QUICK_ENDS = (12_000, 16_000, 20_000, 24_000)
 ALL_QUICK_ENDS = (4000, 8000, *QUICK_ENDS, 28_000)
 _EXPLORATORY = "exploratory: chosen after three seeds"
-_SEEN_THREE = "margin set after three seeds"
+_SEEN_THREE = "±1 was set after three seeds"
 _EQUAL = "Equal within one point"
 
 # Above all: does cycling save updates, and is it the cycles?
@@ -78,7 +79,7 @@ _HEADLINE = (
         "headline", "Does cycling reach the long schedule's accuracy in fewer updates?",
         "cycles at 32,000 − long schedule at 70,000, quick net",
         _headline("triangular", 32_000), _headline("fixed", 70_000),
-        {"above": "Yes, and finishes higher", "equal": "Yes, equal within one point", "below": "No, it finishes lower"},
+        {"above": "Yes, and higher at 32,000", "equal": "Yes, equal within one point", "below": "No, lower at 32,000"},
     ),
     Question(
         "headline-line", "Is it the cycles? Against a line to zero",
@@ -195,6 +196,11 @@ QUESTIONS = (
         "c-quick-line-all", _C, "cycles − line at 4,000 to 28,000, quick net, mean over all cycle ends before the last",
         _headline("triangular", *ALL_QUICK_ENDS), _headline("linear-32k", *ALL_QUICK_ENDS), _C_ANSWERS,
         note="asked after five seeds",
+    ),
+    Question(
+        "c-full-line-all", _C, "cycles − line at 4,000 to 20,000, full net, mean over all cycle ends before the last",
+        _controls("triangular-25k", *ALL_FULL_ENDS), _controls("linear-25k", *ALL_FULL_ENDS), _C_ANSWERS,
+        note="asked after four seeds",
     ),
     *_earlier(
         "c-quick-constant", "cycles − constant mean rate at 12,000 to 24,000, quick net",

@@ -168,15 +168,15 @@ def two_meanings(study: Study) -> str:
 
 @_full_only("mults", "fixed")
 def multipliers(study: Study) -> str:
-    """Return how much the multipliers change a policy's end, at least and at most."""
+    """Return how much higher or lower policies end with the multipliers: the extremes."""
     pairs = tables.multiplier_differences(study.runs("mults"))
     if not pairs:
         return "No pair with and without multipliers has finished yet."
     points = pd.Series({arm: of.mean() for arm, of in pairs.items()}).sort_values()
     n = min(len(of) for of in pairs.values())
     return (
-        f"The multipliers change the end of `{points.index[0]}` by {points.iloc[0]:+.1f} points, that of "
-        f"`{points.index[-1]}` by {points.iloc[-1]:+.1f} ({len(points)} policies, n = {n} each)."
+        f"With the multipliers `{points.index[0]}` ends at {points.iloc[0]:+.1f} points, `{points.index[-1]}` at "
+        f"{points.iloc[-1]:+.1f}; the other {len(points) - 2} policies lie between (n = {n} each)."
     )
 
 

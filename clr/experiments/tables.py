@@ -158,7 +158,9 @@ def differences(reference: str, iteration: int, names: Sequence[str], results_di
 
 def multiplier_differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
     """Return by how many points each policy ends higher with the prototxt's multipliers than without, by seed."""
-    ends = results.rows_at(runs).set_index(["arm", "seed"])["test_accuracy"]
+    arms_of = EXPERIMENTS["mults"].arms
+    read = [results.rows_at(of, arms_of[str(arm)].last_cycle_end) for arm, of in runs.groupby("arm")]
+    ends = pd.concat(read).set_index(["arm", "seed"])["test_accuracy"]
     arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
     return {arm: 100 * (ends[arm] - ends[f"{arm}-without"]).dropna() for arm in arms}
 

@@ -37,7 +37,7 @@ ARMS = {  # arm, or how it begins: its family, and its name in words
     "triangular-32k-drops": ("cycles", "cycles, then drops"),
     "triangular-70k-drops": ("cycles", "cycles, then drops"),
     "triangular-drops": ("cycles", "cycles, then drops"),
-    "triangular2": ("cycles", "halving cycles, drops"),
+    "triangular2": ("cycles", "halving cycles"),
     "triangular": ("cycles", "cycles"),
     "exp_range-amplitude": ("cycles", "fading cycles (amplitude)"),
     "exp_range": ("cycles", "fading cycles"),

@@ -20,8 +20,8 @@ def _finals(frame: pd.DataFrame, arm: str) -> pd.Series:
     return runs[runs["iteration"] == runs["iteration"].max()].set_index("seed")["test_accuracy"]
 
 
-def first_reached(runs: pd.DataFrame, target: float, every: int) -> pd.Series:
-    """Return per seed the first multiple of `every` updates with an accuracy of `target` or more; NaN for never."""
+def first_reached(runs: pd.DataFrame, target: float, every: int = 1) -> pd.Series:
+    """Return per seed the first evaluation, at multiples of `every`, that reaches an accuracy; NaN for never."""
     ends = runs[(runs["iteration"] % every == 0) & (runs["test_accuracy"] >= target)]
     return ends.groupby("seed")["iteration"].min().reindex(runs["seed"].unique()).sort_index()
 
@@ -40,25 +40,22 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
-def headline(frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed") -> str:
-    """Return when the cycles' ends reach the reference's final mean, and when the earliest plain schedule does."""
-    target, runs = _finals(frame, reference).mean(), frame[frame["arm"] == cyclical]
-    length = frame.loc[frame["arm"] == reference, "iteration"].max()
-    reached = first_reached(runs, target, cycle)
+def headline(frame: pd.DataFrame, cyclical: str = "triangular", reference: str = "fixed") -> str:
+    """Return when the reference ends, and when cycles and the earliest plain schedule first reach its mean end."""
+    target, length = _finals(frame, reference).mean(), frame.loc[frame["arm"] == reference, "iteration"].max()
+    when = {str(arm): first_reached(frame[frame["arm"] == arm], target) for arm in frame["arm"].unique()}
+    plain = [arm for arm in when if arm != reference and not arm.startswith(cyclical) and when[arm].notna().all()]
+    arms = [cyclical, *sorted(plain, key=lambda arm: when[arm].mean())[:1]]
+    others = ", ".join(f"{_with_article(arm)} {_first(when[arm])}" for arm in arms)
+    return f"{look(reference)[2].capitalize()}: {100 * target:.1f}% after {length:,} updates; {others}"
+
+
+def _first(reached: pd.Series) -> str:
     some = reached.dropna()
     if some.empty:
-        return "No cycle end reaches the accuracy of the long schedule"
-    share = _range(100 * some / length, "% of the updates")
-    if len(some) < len(reached):
-        return f"Same accuracy after {share}, in {len(some)} of {len(reached)} runs"
-    others = {arm: first_reached(frame[frame["arm"] == arm], target, cycle) for arm in frame["arm"].unique()}
-    plain = {arm: when for arm, when in others.items() if arm != reference and not arm.startswith(cyclical)}
-    whole = {arm: when for arm, when in plain.items() if when.notna().all()}
-    if not whole:
-        return f"Same accuracy after {share} with cycles"
-    arm = min(whole, key=lambda arm: whole[arm].mean())
-    others_share = _range(100 * whole[arm] / length, "%")
-    return f"Same accuracy after {share} with cycles, after {others_share} with {_with_article(arm)}"
+        return "never"
+    runs = "" if len(some) == len(reached) else f" in {len(some)} of {len(reached)} runs"
+    return f"after {_range(list(some))}{runs}"
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
@@ -112,9 +109,11 @@ def differences(table: pd.DataFrame, reference: str, updates: int | None = None)
     above, below = (sure["low"] > 0).sum(), (sure["high"] < 0).sum()
     when = f"After {updates:,} updates " if updates else ""
     if sure.empty:
-        return f"No interval yet: fewer than {MIN_RUNS} seeds each"
+        higher = (table["points"] > 0).sum()
+        return f"{when}{higher} of {len(table)} end above {reference} (n = {table['n'].max()}: no interval)"
     lower = f", {below} clearly below" if below else ""
-    return f"{when}{above} of {len(table)} schedules end clearly above {reference}{lower}"
+    few = f" ({len(table) - len(sure)} more: n < {MIN_RUNS})" if len(sure) < len(table) else ""
+    return f"{when}{above} of {len(sure)} schedules end clearly above {reference}{lower}{few}"
 
 
 def controls(frame: pd.DataFrame, cyclical: str, dropped: str, end: int) -> str:

@@ -36,7 +36,8 @@ def draw_differences(ax: Axes, table: pd.DataFrame, reference: str, updates: int
     ax.axvline(0, color="0.2", linewidth=1)
     ax.set_yticks(range(len(table)), table["label"] if "label" in table else [_name(str(arm)) for arm in table["arm"]])
     ax.grid(False, axis="y")
-    ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=f"points above {reference} (hollow: fewer than {MIN_RUNS} pairs)")
+    hollow = f" (hollow: fewer than {MIN_RUNS} pairs)" if (table["n"] < MIN_RUNS).any() else ""
+    ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=f"points above {reference}{hollow}")
     claim(ax, claims.differences(table, reference, updates))
     return ax
 

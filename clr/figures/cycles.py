@@ -55,10 +55,10 @@ def draw_headline(
     for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
         top.text(x, y - 0.045, text, color=colour, ha="right", va="top", weight="bold", fontsize=11)
     top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    top.text(length, target + 0.004, "same accuracy", ha="right", va="bottom", color="0.2", fontsize=10)
+    top.text(length, target + 0.004, f"{100 * target:.1f}%", ha="right", va="bottom", color="0.2", fontsize=10)
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
-    claim(top, claims.headline(frame, cycle, cyclical, reference))
+    claim(top, claims.headline(frame, cyclical, reference))
     return axes
 
 
@@ -107,7 +107,8 @@ def draw_cycle_ends(
         raise ValueError("plain must name at least one arm, got none")
     for arm in (cyclical, *plain):
         _checks.choice("arm", arm, sorted(frame["arm"].unique()))
-    labels = []
+    labels, last = [], frame["iteration"][frame["arm"] == cyclical].max() // cycle * cycle
+    right = last + cycle / 4
     for i, arm in enumerate(plain):
         rows = claims.pairs(frame, cyclical, arm)
         rows = rows[rows.index % cycle == 0]
@@ -116,11 +117,10 @@ def draw_cycle_ends(
         sure = rows["n"] >= MIN_RUNS
         ax.vlines(x[sure], rows["low"][sure], rows["high"][sure], color=colour, linewidth=2.5)
         ax.plot(x, rows["points"], "o", color=colour, markersize=7, linestyle=(0, dashes) if dashes else "-")
-        labels.append((x[-1], rows["points"].iloc[-1], f"{words} (n = {rows['n'].max()})", colour))
+        labels.append((right, rows["points"].iloc[-1], f"against {words} (n = {rows['n'].max()})", colour))
     ax.axhline(0, color="0.2", linewidth=1)
     ax.margins(y=0.12)
-    last = max(x for x, *_ in labels)
-    _room_for_labels(ax, last, 1.6 * last)
+    ax.set_xlim(0, right)
     ax.set_xticks(np.arange(0, last + cycle, 2 * cycle))
     ax.set(ylabel="accuracy of cycles − plain, points")
     claim(ax, claims.cycle_ends(frame, cycle, plain, cyclical))

@@ -106,7 +106,7 @@ def draw_peak(ax: Axes, bounds: Any) -> None:
     style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
     ax.text(rate, 0.26, f"train with {rate:.2g}", transform=transform, ha="center", **style)
     fails = _fails_at(bounds.curve, bounds)
-    then = f"training fails at {fails:.2g}" if np.isfinite(fails) else "where training fails is not known"
+    then = f"the test fails at {fails:.2g}" if np.isfinite(fails) else "where it fails is not known"
     n = "one curve" if bounds.n_curves == 1 else f"{bounds.n_curves} curves"
     claim(ax, f"Train with {rate:.2g}; {then} ({n})")
 
@@ -195,7 +195,7 @@ def _claim(curve: pd.DataFrame, bounds: Any) -> str:
     if not np.isfinite(top):
         return _unknown(bounds)
     if np.isfinite(fails):
-        return f"Training fails at {fails:.2g}; max_lr is {top:.2g}"
+        return f"The test fails at {fails:.2g}; max_lr is {top:.2g}"
     return f"The rise slows at {top:.2g}; no failure up to {curve['lr'].max():.2g}"
 
 
