@@ -45,7 +45,7 @@ from regret_judge import (
 from regret_judge import without_finder as no_finder
 from regret_score import RESULTS, SCHEDULES, Truth, read_runs, truths
 
-from clr.range_test.peak import in_logs, landmark
+from clr.range_test.peak import landmark, read_landmark
 
 ROOT = Path(__file__).parents[1]
 WORK, IMAGES = ROOT / "runs" / "range_test_regret", ROOT / "images"
@@ -99,9 +99,8 @@ def landmarks(
     for task, protocols in curves.items():
         tests = {seed: (c.lr, READS[read](c)) for seed, c in protocols.get(protocol, {}).items()}
         picks = [[tests[s] for s in half if s in tests] for half in HALVES] if five else [[t] for t in tests.values()]
-        if read == "its logarithm":
-            picks = [in_logs(pick) for pick in picks]
-        found[task] = [float(np.log10(landmark(pick, **constants))) for pick in picks if pick]
+        reader = read_landmark if read == "its logarithm" else landmark
+        found[task] = [float(np.log10(reader(pick, **constants))) for pick in picks if pick]
     return {task: places for task, places in found.items() if places}
 
 

@@ -33,7 +33,7 @@ from clr.range_test.curve import (
     to_curve,
     wild_block_bootstrap,
 )
-from clr.range_test.peak import FACTORS, peak_rates
+from clr.range_test.peak import FACTORS, is_solved, peak_rates
 from clr.range_test.record import RangeTest, as_range_tests, from_dict, to_dict
 from clr.range_test.verdict import format_bound, write_verdict
 
@@ -201,13 +201,14 @@ def suggest_bounds(tests: Any) -> Bounds:
     kind = _majority([shape.kind for shape in shapes])
     (base_lr, base_ci), (max_lr, max_ci) = _bounds(curves, shapes, kind)
     table = _mean_curve([test.frame for test in read], curves)
-    bounds = Bounds(
-        base_lr, max_lr, base_ci, max_ci, kind, "", table, len(curves), found[0].spacing, _peaks(found), tuple(found)
-    )
     bad_data = CurveKind.BAD_DATA in {shape.kind for shape in shapes}
-    if kind is CurveKind.BAD_DATA or (kind is CurveKind.DISAGREE and bad_data):
-        bounds = replace(bounds, peaks=NO_PEAKS)
-    return replace(bounds, verdict=write_verdict(bounds, shapes, curves, read[0], _log_max_lr(curves, read)))
+    losses = [] if bad_data and kind in (CurveKind.BAD_DATA, CurveKind.DISAGREE) else _loss_curves(found)
+    peaks, solved = (peak_rates(losses), is_solved(losses)) if losses else (NO_PEAKS, False)
+    bounds = Bounds(
+        base_lr, max_lr, base_ci, max_ci, kind, "", table, len(curves), found[0].spacing, peaks, tuple(found)
+    )
+    verdict = write_verdict(bounds, shapes, curves, read[0], _log_max_lr(curves, read), solved)
+    return replace(bounds, verdict=verdict)
 
 
 # From curves to bounds
@@ -273,14 +274,14 @@ def _log_max_lr(curves: Sequence[Curve], tests: Sequence[RangeTest]) -> float:
     return float(np.exp(np.mean(places)) if curves[0].log_axis else np.mean(places)) if places else float("nan")
 
 
-def _peaks(tests: Sequence[RangeTest]) -> dict[str, tuple[float, Interval]]:
-    """Return the peak rates; unknown without training losses at rates that rise by a constant ratio."""
+def _loss_curves(tests: Sequence[RangeTest]) -> list[tuple[Any, Any]]:
+    """Return the training losses by rate; none unless all tests have them, at rates that rise by a constant ratio."""
     losses = [_losses(test) for test in tests if "train_loss" in test.frame]
     longest = max(losses, key=lambda pair: len(pair[0]), default=((), ()))[0]
     common = all(np.allclose(rates, longest[: len(rates)], rtol=1e-6) for rates, _ in losses)
     if len(losses) < len(tests) or tests[0].spacing != "exponential" or not common or len(longest) < MIN_EVALUATIONS:
-        return NO_PEAKS
-    return peak_rates([pair for pair in losses if len(pair[0])])
+        return []
+    return [pair for pair in losses if len(pair[0])]
 
 
 def _losses(test: RangeTest) -> tuple[Any, Any]:

@@ -1,11 +1,12 @@
 """The rate to train with, for every schedule, from the training losses of range tests.
 
 1. The logarithm of the loss is read, so that its unit does not matter, and a fall from 1 to 0.1 counts as much as one
-   from 100 to 10. If any loss is 0 or negative, losses are read as they are.
+   from 100 to 10. A loss of 0 counts as the least above it. If any is negative, losses are read as they are.
 2. It is averaged over the curves and smoothed over a tenth of a decade. A curve that has ended before the others, or
    whose loss is far above the untrained one, counts as the untrained loss plus the gain: all is lost.
 3. The landmark is the rate at which half of the gain is lost again, past the lowest loss. If it never is, the landmark
-   is the end of the curve and only a lower limit.
+   is only a lower limit: the end of the curve or, if the loss falls to a hundredth, where it first does. From there on
+   the test has solved its task, and no gradient is left that a larger rate could fail with.
 4. The peak rate is the landmark divided by a factor: one for a constant rate, one for schedules that come down.
 
 How the constants were chosen (`benchmarks/range_test_regret.py` judges every task by constants of the others):
@@ -21,11 +22,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-__all__ = ["FACTORS", "INTERVAL", "in_logs", "landmark", "peak_rates"]
+__all__ = ["FACTORS", "INTERVAL", "in_logs", "is_solved", "landmark", "peak_rates", "read_landmark"]
 
 LOST = 0.5  # of the gain
 WIDTH = 0.1  # decades: standard deviation of the kernel that smooths
 CLEAR = 3  # standard errors: a gain, not noise
+SOLVED = np.log(100)  # how far the logarithm of a loss falls where nothing is left to gain
 FIRST = 5  # losses at the start of a curve, whose mean is the untrained loss
 FACTORS = {"constant": 14.0, "triangular": 8.0, "linear": 8.0, "one-cycle": 8.0, "cosine": 8.0}
 INTERVAL = 4.0  # the factor between the peak rate and the ends of its interval
@@ -51,21 +53,42 @@ def peak_rates(
     >>> round(lr, 2), low < lr < high
     (0.02, True)
     """
-    lost = landmark(in_logs(curves))
+    lost = read_landmark(curves)
     peaks = {schedule: lost / factor for schedule, factor in factors.items()}
     return {schedule: (peak, (peak / INTERVAL, peak * INTERVAL)) for schedule, peak in peaks.items()}
 
 
+def read_landmark(curves: Sequence[RatesAndLosses], **constants: float) -> float:
+    """Return the landmark of curves of losses, by steps 1 to 3."""
+    return landmark(in_logs(curves), solved=np.inf if _is_negative(curves) else SOLVED, **constants)
+
+
+def is_solved(curves: Sequence[RatesAndLosses]) -> bool:
+    """Return whether the loss falls to a hundredth and stays low, so that larger rates have nothing to fail with."""
+    return bool(read_landmark(curves) < landmark(in_logs(curves)))
+
+
+def _is_negative(curves: Sequence[RatesAndLosses]) -> bool:
+    losses = np.concatenate([np.asarray(losses, float) for _, losses in curves])
+    return bool((losses < 0).any() or not (losses > 0).any())
+
+
 def in_logs(curves: Sequence[RatesAndLosses]) -> list[RatesAndLosses]:
-    """Return the curves with the logarithms of their losses, or unchanged where a loss is 0 or negative."""
-    losses = [np.asarray(losses, float) for _, losses in curves]
-    if any((part <= 0).any() for part in losses):
+    """Return the curves with the logarithms of their losses, or unchanged where a loss is negative, or all are 0."""
+    if _is_negative(curves):
         return list(curves)
-    return [(rates, np.log(part)) for (rates, _), part in zip(curves, losses, strict=True)]
+    arrays = [(rates, np.asarray(losses, float)) for rates, losses in curves]
+    least = min(losses[losses > 0].min(initial=np.inf) for _, losses in arrays)
+    return [(rates, np.log(np.where(losses == 0, least, losses))) for rates, losses in arrays]  # type: ignore[misc]
 
 
-def landmark(curves: Sequence[RatesAndLosses], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST) -> float:
+def landmark(
+    curves: Sequence[RatesAndLosses], width: float = WIDTH, clear: float = CLEAR, lost: float = LOST,
+    solved: float = np.inf,
+) -> float:  # fmt: skip
     """Return the rate at which half of the mean curve's gain is lost again, NaN where there was no clear gain.
+
+    Where it is never lost: the rate at which the loss has first fallen by `solved`, else the end of the curve.
 
     >>> landmark([([0.01, 0.1, 1.0], [1.0, 1.0, 1.0])])
     nan
@@ -87,7 +110,8 @@ def landmark(curves: Sequence[RatesAndLosses], width: float = WIDTH, clear: floa
     level = before - (1 - lost) * gain
     above = np.flatnonzero(smooth[lowest:] > level)
     if not len(above):
-        return float(10 ** (place[-1] + step))
+        enough = np.flatnonzero(smooth < before - solved)
+        return float(10 ** (place[enough[0]] if len(enough) else place[-1] + step))
     i = lowest + int(above[0])
     return float(10 ** np.interp(level, smooth[i - 1 : i + 1], place[i - 1 : i + 1]))
 

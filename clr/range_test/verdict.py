@@ -51,19 +51,24 @@ _ABOVE = {  # the peak rate above max_lr, by what the metric does there
 _TRY_BOTH = "Try max_lr as the peak rate, too, and keep the better one."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
 MOSTLY = 0.5  # of the fall of the loss
-SOLVED = 0.01  # of the untrained loss
 
 
 def write_verdict(
-    bounds: Any, shapes: Sequence[CurveShape], curves: Sequence[Curve], test: Any, log_max_lr: float
+    bounds: Any,
+    shapes: Sequence[CurveShape],
+    curves: Sequence[Curve],
+    test: Any,
+    log_max_lr: float,
+    solved: bool = False,
 ) -> str:
     """Return the verdict on bounds, one sentence per line.
 
     test: the first one, as it was read.  log_max_lr: what -log(loss) would give as max_lr; NaN if that does not apply.
+    solved: whether the training loss has fallen to a hundredth and stayed low.
     """
     seen, advice = _found(bounds, shapes, curves)
     words = _with_advice(seen + _agreement(bounds, shapes) + _bound_sentences(bounds), advice, bounds)
-    words = _peak_sentences(bounds) + _mean_predictor_warning(bounds) + words
+    words = _peak_sentences(bounds, solved) + _mean_predictor_warning(bounds) + words
     diverged = sum(curve.diverged and not curve.bad_data for curve in curves)
     if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
@@ -129,26 +134,10 @@ def _peak_outside(bounds: Any) -> list[str]:
     """Return what to make of a peak rate that lies outside the bounds."""
     peak = bounds.peaks["linear"][0]
     if peak > bounds.max_lr and bounds.kind in _ABOVE:
-        sure = bounds.kind is CurveKind.PLATEAU and not _is_solved(bounds)
-        return [_ABOVE[bounds.kind], "Believe the peak rate." if sure else _TRY_BOTH]
+        return [_ABOVE[bounds.kind], "Believe the peak rate." if bounds.kind is CurveKind.PLATEAU else _TRY_BOTH]
     if peak < bounds.base_lr:
         return ["The peak rate is below base_lr, so the two readings disagree: test with more updates."]
     return []
-
-
-def _is_solved(bounds: Any) -> bool:
-    """Return whether the loss fell to nearly nothing and kept its gain, so that larger rates had nothing to undo."""
-    kept = bounds.peaks["linear"][0] * FACTORS["linear"] > 0.999 * max(t.frame["lr"].max() for t in bounds.tests)
-    return kept and all(_lowest_loss(test) < SOLVED * _untrained_loss(test) for test in bounds.tests)
-
-
-def _lowest_loss(test: Any) -> float:
-    return float(test.frame["train_loss"].min()) if "train_loss" in test.frame else np.nan
-
-
-def _untrained_loss(test: Any) -> float:
-    """Return the mean of the first losses."""
-    return float(np.mean(test.losses[:5] or test.frame["train_loss"].dropna()[:1]))
 
 
 def _agreement(bounds: Any, shapes: Sequence[CurveShape]) -> list[str]:
@@ -169,7 +158,7 @@ def _agreement(bounds: Any, shapes: Sequence[CurveShape]) -> list[str]:
     return words
 
 
-def _peak_sentences(bounds: Any) -> list[str]:
+def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
     peak, (low, high) = bounds.peaks["linear"]
     if not np.isfinite(peak):
         return []
@@ -177,9 +166,9 @@ def _peak_sentences(bounds: Any) -> list[str]:
         f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
         f"The best peak likely lies between {low:.2g} and {high:.2g}, a factor of {INTERVAL:g} either way.",
     ]
-    if _is_solved(bounds):
-        words.append(f"The test solved its task: the loss fell below {SOLVED:.0%} of the untrained one and stayed "
-                     "there, so the peak rate is only an upper limit.")  # fmt: skip
+    if solved:
+        words.append(f"The test has solved its task by {peak * FACTORS['linear']:.2g}, where the loss is a hundredth "
+                     "of the untrained one, so higher peak rates may work.")  # fmt: skip
     elif peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words

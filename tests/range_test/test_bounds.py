@@ -409,7 +409,7 @@ def test_a_picture_says_what_to_train_with_and_where_training_fails():
     ax, peak = bounds.plot(), f"{bounds.peak_lr('linear'):.2g}"
     fails = f"{3 * bounds.max_lr:.2g}"
     assert f"train with {peak}" in [text.get_text() for text in ax.texts]
-    assert ax.get_title() == f"Train with {peak}; training fails at {fails} (one curve)"
+    assert ax.get_title() == f"Train with {peak}; the test fails at {fails} (one curve)"
     plt.close("all")
 
 

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from clr.range_test.peak import FACTORS, INTERVAL, _smoothed, in_logs, landmark, peak_rates
+from clr.range_test.peak import FACTORS, INTERVAL, _smoothed, in_logs, is_solved, landmark, peak_rates
 
 RATES = np.logspace(-5, 1, 121)
 
@@ -128,9 +128,36 @@ def test_a_curve_of_a_single_loss_does_not_hide_the_others() -> None:
     assert landmark([(RATES, valley()), (RATES, valley()[:1])]) == pytest.approx(0.3, rel=0.3)
 
 
-def test_one_loss_of_nothing_has_all_curves_read_as_they_are() -> None:
-    nothing = valley(seed=1)
-    nothing[60] = 0.0
-    curves = [(RATES, valley()), (RATES, nothing)]
-    assert in_logs(curves) == curves
-    assert [losses.tolist() for _, losses in in_logs(curves[:1])] == [np.log(valley()).tolist()]
+def test_a_loss_of_nothing_counts_as_the_least_above_it_and_a_negative_one_has_all_curves_read_as_they_are() -> None:
+    nothing, negative = valley(seed=1), valley(seed=1)
+    nothing[60], negative[60] = 0.0, -0.1
+    logs = in_logs([(RATES, valley()), (RATES, nothing)])
+    least = min(valley().min(), nothing[nothing > 0].min())
+    nothing[60] = least
+    assert [losses.tolist() for _, losses in logs] == [np.log(valley()).tolist(), np.log(nothing).tolist()]
+    for losses in (negative, np.zeros(len(RATES))):
+        curves = [(RATES, valley() * (losses < 0).any()), (RATES, losses)]
+        assert in_logs(curves) == curves
+
+
+def solved(edge: float = np.inf, least: float = 1e-4) -> np.ndarray:
+    """Return losses that fall from 2 to nearly nothing, a hundredth at 1e-2, and explode beyond the edge."""
+    losses = np.maximum(2 / (1 + 99 * (RATES / 1e-2) ** 4), least)
+    return np.where(edge < RATES, 2.0, losses)
+
+
+@pytest.mark.parametrize("least", [1e-4, 0.0])
+def test_a_test_that_has_solved_its_task_ends_where_it_has(least: float) -> None:
+    """Beyond, there is no gradient left, and no rate can be seen to fail."""
+    curves = [(RATES, solved(least=least)), (RATES, 1.1 * solved(least=least))]
+    assert is_solved(curves)
+    assert peak_rates(curves)["linear"][0] == pytest.approx(1e-2 / FACTORS["linear"], rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "losses", [solved(edge=1.0), solved(least=0.03), solved() - 1e-3], ids=["fails", "not all", "negative"]
+)
+def test_a_test_that_fails_later_or_keeps_some_loss_or_may_be_negative_has_solved_nothing(losses: np.ndarray) -> None:
+    curves = [(RATES, losses)]
+    assert not is_solved(curves)
+    assert peak_rates(curves)["linear"][0] == landmark(in_logs(curves)) / FACTORS["linear"] > 0.1
