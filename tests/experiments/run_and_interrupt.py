@@ -1,4 +1,4 @@
-"""The program that test_stop.py interrupts: `python -m clr ...` on a small stand-in, with a backend of joblib's.
+"""The program that test_stop.py interrupts: `python -m clr ...` on a small stand-in, in two processes.
 
 A checkpoint is written at every evaluation, and the headline's batches are small.
 """
@@ -24,6 +24,5 @@ if __name__ == "__main__":
     data.synthetic_cifar10.__defaults__ = (300, 100, 0)
     experiments.EXPERIMENTS["headline"] = with_small_batches("headline")
     write_at_every_evaluation()
-    options = {"initializer": write_at_every_evaluation} if sys.argv[1] == "loky" else {}
-    with joblib.parallel_config(backend=sys.argv[1], n_jobs=2, **options):
-        sys.exit(__main__.main(sys.argv[2:]))
+    with joblib.parallel_config(backend="loky", n_jobs=2, initializer=write_at_every_evaluation):
+        sys.exit(__main__.main(sys.argv[1:]))

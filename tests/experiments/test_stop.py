@@ -197,7 +197,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def program(tmp_path):
-    """Start the command with a backend; returns once a run has begun, or has a checkpoint."""
+    """Start the command; returns once a run has begun, or has a checkpoint."""
     if os.name != "posix":
         pytest.skip("needs POSIX's signals and process groups")
     (tmp_path / "notes").mkdir()
@@ -206,10 +206,10 @@ def program(tmp_path):
     def has_begun():
         return any(int(note.read_text(encoding="utf-8") or 0) for note in (tmp_path / "notes").glob("*/[0-9]"))
 
-    def start(backend, command=COMMAND, ready=has_begun):
+    def start(command=COMMAND, ready=has_begun):
         script = str(Path(__file__).parent / "run_and_interrupt.py")
         running = subprocess.Popen(
-            [sys.executable, script, backend, *command.split()],
+            [sys.executable, script, *command.split()],
             env=os.environ | home, start_new_session=True, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         deadline = time.monotonic() + 300
@@ -228,10 +228,9 @@ def wait_for_all_of(group):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, undisturbed, program, backend):
-    """The signal goes to all processes of the terminal, workers included."""
-    running = program(backend)
+def test_ctrl_c_in_a_terminal_ends_with_130_and_the_same_command_goes_on(tmp_path, undisturbed, program):
+    """The signal goes to all processes of the terminal, workers included. (Threads: above.)"""
+    running = program()
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=180)
     assert running.returncode == 130, said
@@ -248,7 +247,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on_from_thei
 ):
     """As the kernel kills one when memory is short; joblib then kills the other before it could write anything."""
     command = COMMAND.replace("--seeds 2", "--seeds 1")
-    running = program("loky", command, ready=lambda: checkpoints(tmp_path / "home"))
+    running = program(command, ready=lambda: checkpoints(tmp_path / "home"))
     workers = subprocess.run(["pgrep", "-P", str(running.pid), "-f", "popen_loky"], capture_output=True, text=True)
     os.kill(int(workers.stdout.split()[0]), signal.SIGKILL)
     _, said = running.communicate(timeout=180)
