@@ -102,13 +102,10 @@ class PolicyLR(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Return each group's rate at the current iteration."""
+        self._follow_groups()
         rate = _called("policy", self.policy, self.last_epoch)
         if self.momentum is not None and self._get_lr_called_within_step:  # where torch's schedulers set theirs, too
             self._set_momentum(_called("momentum", self.momentum, self.last_epoch))
-        if self._groups.have_changed():
-            unshare_lr(self.optimizer)
-            self._last_lr = self._last_now()
-            self._groups.remember(self._groups.current_multipliers())
         return [rate * multiplier for multiplier in self.multipliers]
 
     def state_dict(self) -> dict[str, Any]:
@@ -151,9 +148,13 @@ class PolicyLR(LRScheduler):
             words = f"state_dict has the rate {max(state['_last_lr']):g} at update {self.last_epoch}"
             _checks.warn(f"{words}, the policy {max(here):g}: was it saved with another policy?")
 
-    def _last_now(self) -> list[float | Tensor]:
-        """Return the last rates of the groups that are still there."""
-        return [self._last_lr[i] for i in self._groups.remembered_indices() if i is not None and i < len(self._last_lr)]
+    def _follow_groups(self) -> None:
+        """Take in groups that have joined, and forget those that have gone."""
+        if self._groups.have_changed():
+            unshare_lr(self.optimizer)
+            places = self._groups.remembered_indices()
+            self._last_lr = [self._last_lr[i] for i in places if i is not None and i < len(self._last_lr)]
+            self._groups.remember(self._groups.current_multipliers())
 
     def _watch(self) -> None:
         """Have the optimizer call this scheduler, as long as it lives, before an update and after a loaded state."""

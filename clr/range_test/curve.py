@@ -31,7 +31,7 @@ independent evidence.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -273,26 +273,36 @@ def _fit_broken_line(x: Array, y: Array, level: float) -> tuple[float, float]:
     return float(np.interp(first, place, x)), float(np.interp(second, place, x)) if slows else float("nan")
 
 
+class _Hinges(NamedTuple):
+    """Pairs of knees; how far each place lies between them, and beyond the second; the products of the two, summed."""
+
+    pairs: Array  # (pairs, 2)
+    between: Array  # (pairs, places)
+    past: Array
+    bb: Array  # between times between, (pairs,)
+    bp: Array
+    pp: Array
+
+
 @cache
-def _every_pair(n: int) -> tuple[Array, Array, Array, Array]:
+def _every_pair(n: int) -> _Hinges:
     at = np.unique(np.linspace(0, n - 2, min(n - 1, MAX_KNEES)).astype(int))
     return _hinges(np.array([(i, j) for i in at for j in at if i + 2 <= j]), n)
 
 
-def _hinges(pairs: Array, n: int) -> tuple[Array, Array, Array, Array]:
-    """Return pairs of knees, how far each of n places lies between them and beyond the second, and the products."""
+def _hinges(pairs: Array, n: int) -> _Hinges:
     place, (first, second) = np.arange(n), pairs.T[:, :, None]
     between, past = np.clip(place, first, second) - first, np.maximum(place, second) - second
-    products = [np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past))]
-    return pairs, between, past, np.array(products)
+    bb, bp, pp = (np.einsum("ij,ij->i", u, v) for u, v in ((between, between), (between, past), (past, past)))
+    return _Hinges(pairs, between, past, bb, bp, pp)
 
 
-def _least_squares_knees(lines: tuple[Array, Array, Array, Array], y: Array) -> tuple[float, float, bool]:
+def _least_squares_knees(hinges: _Hinges, y: Array) -> tuple[float, float, bool]:
     """Return the knees whose lines, from level zero, fit y best with a rise; and whether the last line is slower.
 
     Two slopes per pair, by Cramer's rule on the normal equations; a better fit has the larger explained sum of squares.
     """
-    pairs, between, past, (bb, bp, pp) = lines
+    pairs, between, past, bb, bp, pp = hinges
     by, py = between @ y, past @ y
     rise, last = np.stack([by * pp - py * bp, py * bb - by * bp]) / (bb * pp - bp**2)
     best = np.where(rise > 0, rise * by + last * py, -np.inf).argmax()
