@@ -28,11 +28,12 @@ class PolicyLR(LRScheduler):
     """Set an optimizer's learning rate by a policy: update k uses exactly policy(k), for k = 0, 1, ...
 
     Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiplier: "lr_mult" times
-    "lr_scale" where any group has either, else the ratio of its own rate to the fastest group's. Multipliers are taken
-    once, at construction. A group that joins later leaves those of the others alone. It has its rate before its first
-    update: times "lr_mult" and "lr_scale" or, without either, times the rate it came with over the fastest group's
-    initial one (1 if that is 0). A rate that is a tensor is filled in place. Where a loaded optimizer state lacks
-    "lr_mult" or "lr_scale", the groups keep theirs, with a warning.
+    "lr_scale" where any group has either, else the ratio of its own rate ("initial_lr" where a scheduler has noted one)
+    to the fastest group's. Multipliers are taken once, at construction. A group that joins later leaves those of the
+    others alone, and has its rate before its first update. Its multiplier is "lr_mult" times "lr_scale" or, without
+    either, the rate it came with divided by the fastest group's initial one (1 if that is 0). A rate that is a tensor
+    is filled in place. Where a loaded optimizer state lacks "lr_mult" or "lr_scale", the groups keep theirs, with a
+    warning.
 
     Args:
         optimizer: a torch optimizer.
@@ -120,6 +121,7 @@ class PolicyLR(LRScheduler):
         """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
 
         A state without multipliers, as other schedulers and older versions save it, keeps those taken at construction.
+        Its position counts as updates.
         """
         if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
             known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
