@@ -132,22 +132,22 @@ class PolicyLR(LRScheduler):
         multipliers = tuple(state_dict.get("multipliers", self.multipliers))
         if len(multipliers) > (groups := len(self.optimizer.param_groups)):
             raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
+        self._compare(state_dict)
         self.last_epoch, self._hints = last_epoch, Hints()
         self._groups.remember(multipliers)
         if state_dict["_last_lr"]:
-            self._compare(state_dict)
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for
             self._step_count = self.last_epoch + 1  # as torch's schedulers have it after a load
 
     def _compare(self, state: Mapping[str, Any]) -> None:
         """Warn where a state of this class has another rate than the policy at its iteration."""
-        if "multipliers" not in state:
+        if "multipliers" not in state or not state["_last_lr"]:
             return
-        rate = _called("policy", self.policy, self.last_epoch)
+        rate = _called("policy", self.policy, state["last_epoch"])
         here = [rate * multiplier for multiplier in state["multipliers"]]
         if not all(map(partial(math.isclose, rel_tol=1e-6), state["_last_lr"], here)):
-            words = f"state_dict has the rate {max(state['_last_lr']):g} at update {self.last_epoch}"
+            words = f"state_dict has the rate {max(state['_last_lr']):g} at update {state['last_epoch']}"
             _checks.warn(f"{words}, the policy {max(here):g}: was it saved with another policy?")
 
     def _follow_groups(self) -> None:

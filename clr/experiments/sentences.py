@@ -173,10 +173,13 @@ def multipliers(study: Study) -> str:
     if not pairs:
         return "No pair with and without multipliers has finished yet."
     points = pd.Series({arm: of.mean() for arm, of in pairs.items()}).sort_values()
+    ends = [
+        f"`{arm}` ends {abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
+        for arm, gap in points.iloc[[0, -1]].items()
+    ]
     n = min(len(of) for of in pairs.values())
     return (
-        f"With the multipliers `{points.index[0]}` ends at {points.iloc[0]:+.1f} points, `{points.index[-1]}` at "
-        f"{points.iloc[-1]:+.1f}; the other {len(points) - 2} policies lie between (n = {n} each)."
+        f"With the multipliers {' and '.join(ends)} at the end: the extremes of {len(points)} policies (n = {n} each)."
     )
 
 
