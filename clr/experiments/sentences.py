@@ -179,7 +179,7 @@ def multipliers(study: Study) -> str:
     ]
     n = min(len(of) for of in pairs.values())
     return (
-        f"With the multipliers {' and '.join(ends)} at the end: the extremes of {len(points)} policies (n = {n} each)."
+        f"With the multipliers {' and '.join(ends)}: the extremes of {len(points)} policies (n = {n} each)."
     )
 
 
