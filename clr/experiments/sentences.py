@@ -178,9 +178,7 @@ def multipliers(study: Study) -> str:
         for arm, gap in points.iloc[[0, -1]].items()
     ]
     n = min(len(of) for of in pairs.values())
-    return (
-        f"With the multipliers {' and '.join(ends)}: the extremes of {len(points)} policies (n = {n} each)."
-    )
+    return f"With the multipliers {' and '.join(ends)}: the extremes of {len(points)} policies (n = {n} each)."
 
 
 @_full_only("init", "caffe-pixels-caffe-init", "unit-pixels-caffe-init")
