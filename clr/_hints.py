@@ -35,7 +35,7 @@ class Hints:
             self.full += 1
         else:
             self.empty += 1
-            if self.empty == EMPTY and 0 < self.full < EMPTY:
+            if self.empty == EMPTY and 1 < self.full < EMPTY:  # else a schedule is looked at
                 _warn(f"step() came {EMPTY} times without an optimizer.step() before it")
         if not rates or type(rates[0]) is not float or any(rates):  # to read a tensor would make the device wait
             self.zeros = 0

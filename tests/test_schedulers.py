@@ -250,6 +250,12 @@ def test_a_policy_that_is_stepped_once_an_epoch_is_warned_of_once():
     stepped_once_in(50, scheduler, 3)
 
 
+def test_one_gap_of_fifty_updates_is_not_warned_of():
+    scheduler = PolicyLR(sgd(), POLICY)
+    stepped_once_in(49, scheduler, 1)
+    stepped_once_in(50, scheduler, 1)
+
+
 @pytest.mark.parametrize(
     ("policy", "updates"), [(POLICY, 49), (lambda epoch: 0.1, 50)], ids=["49 updates", "a function of one's own"]
 )
@@ -281,11 +287,12 @@ def stepped(updates, scheduler, times=1):
             scheduler.step()
 
 
+@pytest.mark.parametrize("times", [2, 4])
 @pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
-def test_a_policy_that_is_stepped_once_a_batch_of_several_is_warned_of_once(rate):
+def test_a_policy_that_is_stepped_once_a_batch_of_several_is_warned_of_once(rate, times):
     scheduler = PolicyLR(torch.optim.SGD([weights()], lr=rate), Triangular(0.1, 0.2, 100))
     with pytest.warns(UserWarning, match="^step.. came 10 times without an optimizer.step.. before it. ") as said:
-        stepped(20, scheduler, times=4)
+        stepped(20, scheduler, times)
     assert len(said) == 1 and said[0].filename == __file__
 
 
@@ -310,10 +317,11 @@ def test_a_rate_that_is_zero_now_and_then_or_a_function_of_ones_own_is_not_warne
     stepped(20, PolicyLR(sgd(), policy))
 
 
-def test_a_schedule_that_is_looked_at_without_updates_is_not_warned_of():
+@pytest.mark.parametrize("updates", [1, 5])
+def test_a_schedule_that_is_looked_at_without_updates_is_not_warned_of(updates):
     scheduler = PolicyLR(sgd(), Decay(0.0, 0.1, 5))
-    scheduler.optimizer.step()  # torch itself warns of a first step without it
-    for _ in range(8):
+    stepped(updates, scheduler)  # torch itself warns of a first step without an update
+    for _ in range(20 if updates == 1 else 5):
         scheduler.step()
 
 
