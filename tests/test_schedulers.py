@@ -287,7 +287,7 @@ def stepped(updates, scheduler, times=1):
             scheduler.step()
 
 
-@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("times", [2, 4, 6])
 @pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
 def test_a_policy_that_is_stepped_once_a_batch_of_several_is_warned_of_once(rate, times):
     scheduler = PolicyLR(torch.optim.SGD([weights()], lr=rate), Triangular(0.1, 0.2, 100))
