@@ -433,7 +433,8 @@ def test_data_survives_pickling(small):
 @pytest.mark.skipif(
     os.environ.get("CLR_DATA", "synthetic") == "synthetic", reason="CLR_DATA names no copy of CIFAR-10's pictures"
 )
-def test_real_pictures_have_cifar10s_colours():
+def test_real_pictures_have_cifar10s_colours(monkeypatch):
+    monkeypatch.setenv("CLR_HOME", str(Path(__file__).parents[1]))  # its cache, which the notebooks read, too
     loaded: Cifar10 = load_cifar10()
     assert loaded.name in ("cifar10", "cifar10-jpeg")
     assert (len(loaded.train), len(loaded.test)) == (50_000, 10_000)

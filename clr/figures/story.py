@@ -69,7 +69,7 @@ def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], A
     ax.set(
         xlabel="learning rate", ylabel="training loss", xscale="log" if bounds.spacing == "exponential" else "linear"
     )
-    claim(ax, "2. The training losses name the rates to train with")
+    claim(ax, "2. The training losses propose these rates")
 
 
 def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates: int) -> None:
