@@ -70,7 +70,8 @@ def test_a_committed_result_without_a_field_is_the_run_with_its_default(committe
         if config.get(name, DEFAULTS[name]) == DEFAULTS[name]:
             require_same_run(path, stored, asked)
         else:
-            message = rf"config.{name} is {DEFAULTS[name]!r}, asked for {config[name]!r}"
+            refused = rf"{name} must be .* for {config['net']}"  # the default means nothing for a residual net
+            message = rf"config.{name} is {DEFAULTS[name]!r}, asked for {config[name]!r}|{refused}"
             with pytest.raises(ResultError, match=message):
                 require_same_run(path, stored, asked)
 
