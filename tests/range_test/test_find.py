@@ -306,3 +306,36 @@ def test_it_takes_fourteen_parameters():
     import inspect
 
     assert len(inspect.signature(clr.find_bounds).parameters) <= 14
+
+
+class NextInRow(nn.Module):
+    """A small transformer that learns to count modulo 12 within the range test itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.place = nn.Embedding(12, 16), nn.Parameter(0.02 * torch.randn(8, 16))
+        self.layer, self.out = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 12)
+
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(8)
+        return self.out(self.layer(self.embed(x) + self.place, src_mask=mask))
+
+
+def test_where_the_test_solves_the_task_the_proposed_rate_trains():
+    """Read from the end of the test, where no gradient was left, the rate was 1.2, and training diverged."""
+    torch.manual_seed(0)
+    rows = (torch.randint(0, 12, (400, 1)) + 3 * torch.arange(9)) % 12
+    batches = list(zip(rows[:, :-1].split(32), rows[:, 1:].split(32), strict=True))
+    loss_fn = lambda scores, y: F.cross_entropy(scores.flatten(0, 1), y.flatten())  # noqa: E731
+    model = NextInRow()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    bounds = clr.find_bounds(model, optimizer, loss_fn, batches[:10], batches[10:], seeds=2)
+    assert "The test has solved its task" in bounds.verdict
+    scheduler = clr.PolicyLR(optimizer, bounds.policy("linear", iterations=200))
+    for k in range(200):
+        x, y = batches[k % 10]
+        optimizer.zero_grad()
+        (loss := loss_fn(model(x), y)).backward()
+        optimizer.step()
+        scheduler.step()
+    assert loss.item() < 1.0  # untrained: 2.5
