@@ -106,7 +106,10 @@ class Groups:
 
     def have_changed(self) -> bool:
         """Return whether groups have joined or gone since they were remembered."""
-        return self.remembered_indices() != list(range(len(self._remembered)))
+        if len(self.optimizer.param_groups) != len(self._remembered):
+            return True
+        pairs = zip(self.optimizer.param_groups, self._remembered, strict=True)
+        return any(group is not same and group["params"] is not params for group, (same, params, _) in pairs)
 
     def current_multipliers(self) -> tuple[float, ...]:
         """Return the multiplier of each group, also of those that have joined since the groups were remembered."""
