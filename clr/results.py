@@ -246,16 +246,13 @@ def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, fl
     return {"difference": differences.mean(), "low": low, "high": high, "n": len(differences)}
 
 
-def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float, every: int | None = None) -> pd.DataFrame:
-    """Return the iteration at which each run first reaches an accuracy; NaN where it never does.
+def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float) -> pd.DataFrame:
+    """Return the iteration of the row at which each run first reaches an accuracy; NaN where it never does.
 
-    Args:
-        every: look only at multiples of this many iterations. For a cyclical policy that is the cycle: accuracy peaks
-            at its ends, where training would be stopped, and a lucky evaluation in between proves little.
+    For the ends of cycles pass those rows alone: frame[frame["iteration"] % policy.cycle_length == 0].
     """
     _checks.columns("frame", frame, (*KEYS, "iteration", "test_accuracy"))
     if not 0 <= _checks.number("accuracy", accuracy) <= 1:
         raise ValueError(f"accuracy must be from 0 to 1, got {accuracy!r}")
-    seen = frame if every is None else frame[frame["iteration"] % _checks.positive_int("every", every) == 0]
-    reached = seen[seen["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
+    reached = frame[frame["test_accuracy"] >= accuracy].groupby(KEYS)["iteration"].min()
     return frame[KEYS].drop_duplicates().merge(reached.reset_index(), on=KEYS, how="left")

@@ -276,7 +276,6 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
         "first must have the column",
     ),
     ("results", lambda: results.iterations_to_accuracy(FRAME, 75), ValueError, "accuracy must be from 0 to 1, got 75"),
-    ("results", lambda: results.iterations_to_accuracy(FRAME, 0.5, 0), ValueError, f"every {COUNT} 0"),
     # figures
     ("figures", lambda: figures.draw_rates(None, {}, 5), TypeError, "ax must be matplotlib axes, got None"),
     ("figures", lambda: figures.draw_rates(AX, [clr.Fixed(1)], 5), TypeError, "policies must be a mapping of names to"),

@@ -162,10 +162,9 @@ def test_a_run_has_diverged_when_a_loss_of_its_last_row_is_not_finite():
     assert not results.has_diverged(rows.iloc[0]) and results.has_diverged(rows.iloc[1])
 
 
-def test_iterations_to_accuracy_at_any_row_or_at_cycle_ends():
+def test_iterations_to_accuracy_are_those_of_the_first_row_that_reaches_it():
     runs = frame({"a": [[0.1, 0.6, 0.4, 0.7], [0.1, 0.1, 0.1, 0.1]]})
     assert results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[0] == 20
-    assert results.iterations_to_accuracy(runs, 0.5, every=40)["iteration"].tolist()[0] == 40
     assert np.isnan(results.iterations_to_accuracy(runs, 0.6)["iteration"].tolist()[1])
 
 
