@@ -196,7 +196,8 @@ def draw(ax: Any, finders: Mapping[str, pd.DataFrame], ours: Sequence[str] = ())
     hard = f", triangle: {hardest}" if hardest else ""
     ax.set_xlabel(
         "regret, % of the gain lost\n"
-        f"bar: mean over tasks and schedules; dot: a task{hard}, mean over schedules\nworst: one task, one schedule"
+        f"bar: mean over tasks and schedules; dot: a task{hard}, mean over schedules\n"
+        "worst: one task, one schedule, one range test"
     )
     return ax
 

@@ -144,6 +144,11 @@ class Sinusoidal(Cyclic):
 # Without cycles: what cyclical policies are compared with
 
 
+def _left(k: Any, start: int, end: int) -> Any:
+    """Return what is left of a descent: 1 up to `start`, then in a line down to 0 at `end`, and 0 from there on."""
+    return as_float(minimum(end - minimum(k, end), end - start)) / (end - start)
+
+
 @dataclass(frozen=True)
 class Fixed(Policy):
     """A constant rate: lr. (Caffe's "fixed".)
@@ -187,7 +192,7 @@ class Decay(Policy):
     step_size: int
 
     def _rate(self, k: Any) -> Any:
-        return lerp(self.base_lr, self.max_lr, as_float(self.step_size - minimum(k, self.step_size)) / self.step_size)
+        return lerp(self.base_lr, self.max_lr, _left(k, 0, self.step_size))
 
 
 @dataclass(frozen=True)
@@ -214,8 +219,7 @@ class Ramp(Policy):
             raise ValueError(f'{name} must be > 0 for spacing="exponential", got {getattr(self, name)}')
 
     def _rate(self, k: Any) -> Any:
-        k = minimum(k, self.iterations)
-        done, left = as_float(k) / self.iterations, as_float(self.iterations - k) / self.iterations
+        done, left = as_float(minimum(k, self.iterations)) / self.iterations, _left(k, 0, self.iterations)
         if self.spacing == "linear":
             return self.start_lr * left + self.end_lr * done
         return self.start_lr**left * self.end_lr**done
@@ -241,7 +245,7 @@ class OneCycle(Policy):
         half = max(1, 9 * self.iterations // 20)
         tail = max(1, self.iterations - 2 * half)
         height = as_float(half - abs(minimum(k, 2 * half) - half)) / half  # 0 in the descent
-        left = as_float(minimum(2 * half + tail - minimum(k, 2 * half + tail), tail)) / tail  # 1 in the triangle
+        left = _left(k, 2 * half, 2 * half + tail)  # 1 in the triangle
         return lerp(lerp(self.base_lr / 100, self.base_lr, left), self.max_lr, height)
 
 
@@ -267,9 +271,8 @@ class Cosine(Policy):
             raise ValueError(f"warmup must be less than iterations ({self.iterations}), got {self.warmup}")
 
     def _rate(self, k: Any) -> Any:
-        fall = self.iterations - self.warmup
         risen = as_float(minimum(k, self.warmup) + 1) / (self.warmup + 1)
-        left = as_float(minimum(self.iterations - minimum(k, self.iterations), fall)) / fall
+        left = _left(k, self.warmup, self.iterations)
         return self.max_lr * risen * sin(left * (math.pi / 2)) ** 2  # the half cosine, exact at both ends
 
 

@@ -27,13 +27,12 @@ __all__ = ["PolicyLR"]
 class PolicyLR(LRScheduler):
     """Set an optimizer's learning rate by a policy: update k uses exactly policy(k), for k = 0, 1, ...
 
-    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiplier: "lr_mult" times
-    "lr_scale" where any group has either, else the ratio of its own rate ("initial_lr" where a scheduler has noted one)
-    to the fastest group's. Multipliers are taken once, at construction. A group that joins later leaves those of the
-    others alone, and has its rate before its first update. Its multiplier is "lr_mult" times "lr_scale" or, without
-    either, the rate it came with divided by the fastest group's initial one (1 if that is 0). A rate that is a tensor
-    is filled in place. Where a loaded optimizer state lacks "lr_mult" or "lr_scale", the groups keep theirs, with a
-    warning.
+    Call `step()` after every `optimizer.step()`. A group's rate is policy(k) times its multiplier, which is taken once:
+
+    - "lr_mult" times "lr_scale", where any group has either. A loaded optimizer state that lacks them leaves them be.
+    - Otherwise the ratio of the group's own rate ("initial_lr" where a scheduler has noted one) to the fastest group's.
+    - Of a group that joins later: "lr_mult" times "lr_scale" or, without either, the rate it came with divided by the
+      fastest group's initial one. It has its rate before its first update; the other groups keep theirs.
 
     Args:
         optimizer: a torch optimizer.
@@ -69,7 +68,7 @@ class PolicyLR(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
-        for name, value in {"policy": policy, "momentum": policy if momentum is None else momentum}.items():
+        for name, value in {"policy": policy, **({} if momentum is None else {"momentum": momentum})}.items():
             if not callable(value):
                 hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
                 got = f"{_checks.brief(value)}{hint}"

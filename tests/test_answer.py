@@ -56,27 +56,25 @@ def test_steps_at_the_cycles_mean_rate_are_told_of_once_they_have_run(save):
     save_headline(save, 0.76, 0.78)
     for seed in range(3):
         save("headline-controls", "fixed-32k", seed, {32_000: 0.77})
-    assert (
-        "So do steps from the cycles' mean rate ('steps, high rate'): +1.0 points (95% CI +1.0 to +1.0, n = 3)."
-        in answer()
-    )
+    assert "So do the steps at a high rate: +1.0 points (95% CI +1.0 to +1.0, n = 3)." in answer()
+    assert ", steps at a high rate, the cycles' mean, after 32,000 (n = 3).\n" in answer()
 
 
 def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
     assert (
-        "first reach the accuracy of Caffe's long schedule (70,000 updates from a low, untuned 0.001) "
-        "after 32,000 updates (3 of 3 seeds); a line from 0.01 to zero at 32,000, "
-        "after 32,000 updates (3 of 3 seeds)." in text
+        "Caffe's long schedule (steps at a low rate: 70,000 updates from an untuned 0.001) ends at 75.0%. Cycles "
+        "between 0.0025 and 0.01 first reach that after 32,000, a line from 0.01 to zero after 32,000 (n = 3).\n"
+        in text
     )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
-        "- **If training stops early: little difference.** At their ends cycles are within one point of the unfinished "
-        "line on the quick net: +0.0 points (95% CI +0.0 to +0.0, n = 3; 90%: +0.0 to +0.0)." in text
+        "- **If training stops early: little difference.** Averaged over their ends, cycles are within one point of "
+        "the unfinished line on the quick net: +0.0 points (95% CI +0.0 to +0.0, n = 3; 90%: +0.0 to +0.0)." in text
     )
     assert text.endswith("\n- Data: CIFAR-10.")
-    assert "mean rate" not in text
+    assert "high rate" not in text
     assert (
         set(module.LINE_FINISHES)
         == set(module.STEPS_FINISH)

@@ -68,7 +68,7 @@ def test_findings_and_the_picture_are_read_in_words(save):
         save("headline", "triangular", seed, {4000: 0.6, 32_000: 0.77 + seed / 900})
     picture = sentences.headline_picture()
     assert picture.startswith(
-        "![Steps, low rate: 75.1% after 70,000 updates; cycles after 32,000. Test accuracy against updates. Ends: "
+        "![To reach 75.1%: 70,000 updates with steps, low rate; 32,000 with cycles. Test accuracy against updates. "
     )
     assert "steps, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
     assert "95% CI (n = 3)" in picture
@@ -116,7 +116,7 @@ def test_regret_is_said_with_what_is_missed():
     )
     cheap = max((row for row in rows if row["finder"] == "clr, 100 updates"), key=lambda row: row["worst"])
     lost = [f"{row['worst']:.0f}% (*{row['worst task']}*)" for row in (worst, cheap)]
-    assert f"At worst clr's lose {lost[0]}; found in 100, {lost[1]}. Our aim, 15%, is " in said
+    assert f"At worst clr's lose {lost[0]}; found in 100, {lost[1]}. The aim, at most 15%, is " in said
     assert said.endswith("missed." if worst["worst"] > 15 else "met.")
     assert f"{worst['worst']:.0f}%" in sentences.regret_picture()
 
@@ -127,7 +127,7 @@ def test_regret_says_missed_or_met_as_it_is(tmp_path, monkeypatch):
         row["worst"] = min(row["worst"], 12.0)
     monkeypatch.setattr(sentences, "REGRET", tmp_path / "regret.json")
     sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
-    assert "Our aim, 15%, is met." in sentences.regret()
+    assert "The aim, at most 15%, is met." in sentences.regret()
     assert "judged at the end of training" in sentences.regret_schedules()
 
 

@@ -21,14 +21,14 @@ LINE_FINISHES = {
     "open": "shows no clear difference from the cycles: {effect}",
 }
 STEPS_FINISH = {
-    "above": "So do steps from the cycles' mean rate ('steps, high rate'): {effect}.",
+    "above": "So do the steps at a high rate: {effect}.",
     "below": "Steps at the cycles' mean rate finish below them: {effect}.",
     "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
     "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
 }
 LESSON = (
     "Know when training ends? Bring the rate down to zero by then. If not, "
-    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and drop the rate before you stop, or stop at a cycle's end."
+    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and stop at a cycle's end or after dropping the rate."
 )
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 CYCLE_ENDS = {
@@ -71,12 +71,16 @@ def _lesson(found: pd.DataFrame) -> str:
 
 
 def _fewer_updates(dataset: str, target: float) -> str:
-    share, when = _reached(_runs(dataset, "headline", "triangular"), target)
+    runs = _runs(dataset, "headline", "triangular")
+    share, cycles = _reached(runs, target)
     _, line = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
+    high = _runs(dataset, "headline-controls", "fixed-32k")
+    steps = "" if high.empty else f", steps at a high rate, the cycles' mean, {_reached(high, target)[1]}"
     return (
-        f"**Fewer updates: {FEWER[share]}, on the quick net.** Cycles between {POLICY.base_lr} and {POLICY.max_lr} "
-        f"first reach the accuracy of Caffe's long schedule ({ARMS['fixed'].iterations:,} updates from a low, untuned "
-        f"{ARMS['fixed'].policy(0)}) {when}; a line from {POLICY.max_lr} to zero at 32,000, {line}."
+        f"**Fewer updates: {FEWER[share]}, on the quick net.** Caffe's long schedule (steps at a low rate: "
+        f"{ARMS['fixed'].iterations:,} updates from an untuned {ARMS['fixed'].policy(0)}) ends at {100 * target:.1f}%. "
+        f"Cycles between {POLICY.base_lr} and {POLICY.max_lr} first reach that {cycles}, a line from {POLICY.max_lr} "
+        f"to zero {line}{steps} (n = {runs['seed'].nunique()})."
     )
 
 
@@ -102,7 +106,7 @@ def _stopped_early(found: pd.DataFrame) -> str:
         f"{CYCLE_ENDS[row['verdict']].format(line=line)} on the {ENDS[str(key)]}: {_effect(row)}"
         for line, (key, row) in zip(lines, ends.iterrows(), strict=False)
     ]
-    return f"**If training stops early: {head}.** At their ends cycles {'; they '.join(words)}."
+    return f"**If training stops early: {head}.** Averaged over their ends, cycles {'; they '.join(words)}."
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:
@@ -115,9 +119,11 @@ def _reached(runs: pd.DataFrame, target: float) -> tuple[str, str]:
     when = results.iterations_to_accuracy(runs, target)["iteration"]
     some = when.dropna().astype(int)
     if some.empty:
-        return "none", f"in none of {len(when)} seeds"
+        return "none", "never"
     span = " to ".join(f"{k:,}" for k in sorted({some.min(), some.max()}))
-    return ("all" if len(some) == len(when) else "some"), f"after {span} updates ({len(some)} of {len(when)} seeds)"
+    if len(some) == len(when):
+        return "all", f"after {span}"
+    return "some", f"after {span} in {len(some)} of {len(when)} seeds"
 
 
 def _effect(row: Any) -> str:

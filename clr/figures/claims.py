@@ -41,13 +41,13 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
 
 
 def headline(frame: pd.DataFrame, cyclical: str = "triangular", reference: str = "fixed") -> str:
-    """Return when the reference ends, and when cycles and the earliest plain schedule first reach its mean end."""
+    """Return after how many updates cycles and the earliest plain schedule first reach the reference's mean end."""
     target, length = _finals(frame, reference).mean(), frame.loc[frame["arm"] == reference, "iteration"].max()
     when = {str(arm): first_reached(frame[frame["arm"] == arm], target) for arm in frame["arm"].unique()}
     plain = [arm for arm in when if arm != reference and not arm.startswith(cyclical) and when[arm].notna().all()]
     arms = [cyclical, *sorted(plain, key=lambda arm: when[arm].mean())[:1]]
-    others = ", ".join(f"{_with_article(arm)} {_first(when[arm])}" for arm in arms)
-    return f"{look(reference)[2].capitalize()}: {100 * target:.1f}% after {length:,} updates; {others}"
+    others = "; ".join(f"{_first(when[arm])} with {_with_article(arm)}" for arm in arms)
+    return f"To reach {100 * target:.1f}%: {length:,} updates with {look(reference)[2]}; {others}"
 
 
 def _first(reached: pd.Series) -> str:
@@ -55,7 +55,7 @@ def _first(reached: pd.Series) -> str:
     if some.empty:
         return "never"
     runs = "" if len(some) == len(reached) else f" in {len(some)} of {len(reached)} runs"
-    return f"after {_range(list(some))}{runs}"
+    return f"{_range(list(some))}{runs}"
 
 
 def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:

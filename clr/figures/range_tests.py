@@ -127,7 +127,7 @@ def _draw_bound(ax: Axes, curve: pd.DataFrame, bounds: Any, name: str, colour: A
     ax.axvspan(max(low, curve["lr"].min()), high, bottom, top, color=colour, alpha=0.18, linewidth=0)
     ax.axvline(rate, color=colour, linewidth=2, linestyle="-" if name == "max_lr" else "--")
     most = "≤ " if low == 0 and high == rate else ""
-    side, text = _beside(ax, rate, f"{word}: {most}{rate:.2g}", 0.75)
+    side, text = _beside(ax, rate, f"{word}: {most}{rate:.2g}", 0.3 if name == "max_lr" else 0.75)
     ax.text(rate, y, text, transform=ax.get_xaxis_transform(), ha=side, weight="bold", color="0.15", zorder=5)
 
 
@@ -163,6 +163,7 @@ def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:
     if np.isfinite(rate):
         ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
         side, text = _beside(ax, rate, "fails", 0.85)
+        text = text if side == "left" else "fails \N{RIGHTWARDS ARROW} "  # outside the hatched area
         ax.text(rate, 0.96, text, transform=ax.get_xaxis_transform(), va="top", ha=side, weight="bold", color="0.3")
 
 

@@ -53,8 +53,8 @@ class Bounds:
     """The bounds and the peak rates that range tests give, how certain they are, and why.
 
     base_lr, max_lr: learning rates, where learning starts and up to which it trains; NaN if unknown.
-    base_ci, max_ci: 95% intervals, (low, high). base_ci begins at 0 if most curves rise by their first evaluation, and
-        ends at base_lr if all do.
+    base_ci, max_ci: 95% intervals, (low, high). If most curves rise by their first evaluation, base_ci begins at 0; if
+        all do, it ends at base_lr.
     kind: what more than half of the curves show, or "disagree".
     verdict: what to do, what was seen, the bounds, and caveats, one sentence per line.
     curve: lr, mean of the metric, low and high (95% interval of the mean where no curve has ended; for one curve 95% of
@@ -110,9 +110,10 @@ class Bounds:
         return self.peaks[_checks.choice("schedule", schedule, self.peaks)][0]
 
     def peak_ci(self, schedule: str) -> Interval:
-        """Return the rates between which the best peak of a schedule lies: in 95% of the tasks and schedules measured.
+        """Return the rates between which the best peak of a schedule should lie, a factor of four either way.
 
-        (In 88% with "linear", in 94% or more with the others: benchmarks/README.md.)
+        It did in 94% of the benchmark's cases (in 88% with "linear", in 94% or more with the others): see
+        benchmarks/README.md. The curves do not widen or narrow it.
         """
         return self.peaks[_checks.choice("schedule", schedule, self.peaks)][1]
 

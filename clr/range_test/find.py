@@ -152,8 +152,10 @@ class _Search:
             scouts = [(rates, self.scout(rates, seed)) for seed in range(seeds)]
             lost = landmark(scouts, SCOUT_WIDTH)  # unknown where the scouts learn nothing that is clear
             low, high = (lost / BELOW, lost * ABOVE) if np.isfinite(lost) else WIDEST
-            start, end = min(low, (end or np.inf) / BELOW) if start is None else start, end
-            end = max(high, start * BELOW) if end is None else end
+            if start is None:
+                start = min(low, (end or np.inf) / BELOW)
+            if end is None:
+                end = max(high, start * BELOW)
         if not 0 < start < end:
             raise ValueError(f"end_lr must be greater than start_lr > 0, got {start:g} to {end:g}")
         return Ramp(start, end, iterations, "exponential")

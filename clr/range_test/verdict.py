@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clr.range_test.curve import MIN_EVALUATIONS, Curve, CurveKind, CurveShape
-from clr.range_test.peak import FACTORS, INTERVAL
+from clr.range_test.peak import FACTORS, HOLDS
 
 __all__ = ["format_bound", "write_verdict"]
 
@@ -150,11 +150,9 @@ def _agreement(bounds: Any, shapes: Sequence[CurveShape]) -> list[str]:
     elif agree < n:
         words.append(f"Only {agree} of {n} curves show this.")
     early = sum(shape.rises_at_start for shape in agreeing) if np.isfinite(bounds.base_lr) else 0
-    if early and early == agree:
-        words.append("The metric is already rising at the first evaluation, so base_lr is an upper limit.")
-    elif early:
-        words.append(f"In {early} of {agree} curves the metric is already rising at the first evaluation, so base_lr "
-                     "may be lower than shown.")  # fmt: skip
+    if early:
+        where = "The" if early == agree else f"In {early} of {agree} curves the"
+        words.append(f"{where} metric is already rising at the first evaluation, so base_lr may be lower than shown.")
     return words
 
 
@@ -164,7 +162,8 @@ def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
         return []
     words = [
         f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
-        f"The best peak likely lies between {low:.2g} and {high:.2g}, a factor of {INTERVAL:g} either way.",
+        f"The best peak should lie between {low:.2g} and {high:.2g}: it did in {HOLDS}% of the cases that this was "
+        "tested on.",
     ]
     if solved:
         words.append(f"The test has solved its task by {peak * FACTORS['linear']:.2g}, where the loss is a hundredth "
