@@ -15,7 +15,7 @@ import pandas as pd
 
 from clr import data, experiments, jpeg_copy, paths, results
 from clr.experiments import pages, tables
-from clr.training.precision import SlowPrecisionError
+from clr.training.precision import SlowPrecisionError, check_fast
 
 
 class CommandError(Exception):
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     listed = command("list", _list, "what has finished, what has not, and what is damaged", scaled=True)
     listed.add_argument("--queue", action="store_true", help="how far the queue is, with updates left and core hours")
     command("table", _table, "a table of what has finished", scaled=True)
-    added = command("data", _data, "download CIFAR-10 into data/ (170 MB)")
+    added = command("data", _data, "download CIFAR-10 (170 MB) into the folder that CLR_DATA names, else data/")
     added.add_argument("--jpeg", action="store_true", help="the JPEG copy instead, with git (25 MB)")
     job = command("main", _main, "the main job: find data, run, execute the notebooks, write one page", scaled=True)
     for added in (run, job):
@@ -112,19 +112,32 @@ def _run(options: argparse.Namespace) -> None:
         for name in names:
             experiments.configs(name, options.seeds, options.scale, arms, options.precision)
         pictures = data.load_cifar10()
-        experiments.check_machine(options.device, options.n_jobs)
+        devices, _ = experiments.check_machine(options.device, options.n_jobs)
+    if options.all:
+        names = [name for name in names if _is_fast(name, devices[0])]
     if options.queue:
         if hasattr(os, "nice"):  # not on Windows
             os.nice(19)  # the runs inherit it
         experiments.run_queue(options.scale, pictures, options.device, options.n_jobs)
-    for name in names:
+    else:
         experiments.run(
-            name, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun, arms=arms,
+            names, options.seeds, options.scale, pictures, options.device, options.n_jobs, options.rerun, arms=arms,
             precision=options.precision,
         )  # fmt: skip
     apart = {experiments.kept_apart(name, options.precision) for name in names} or {None}
     folders = [str(experiments.results_folder(pictures.name, options.scale, precision)) for precision in apart]
     print(f"Results: {', '.join(folders)}")
+
+
+def _is_fast(name: str, device: str) -> bool:
+    """Return whether a device is fast in the precision of an experiment; where it is not, say so."""
+    try:
+        for config in experiments.EXPERIMENTS[name].arms.values():
+            check_fast(config.precision, device)
+    except SlowPrecisionError as error:
+        print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -133,18 +146,19 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _found(scale: str) -> list[tuple[str, Path]]:
-    """Return (data set, results folder) for each data set with results at this scale."""
+    """Return (data set, results folder) for each data set with finished runs at this scale."""
     roots = {name: experiments.results_folder(name, scale) for name in data.NAMES}
-    return [(name, root) for name, root in roots.items() if (root / name).is_dir()]
+    return [(name, root) for name, root in roots.items() if any((root / name).glob("*/*/seed-*"))]
 
 
 def _list(options: argparse.Namespace) -> None:
+    found = _found(options.scale) or [("any", Path())]
     if options.queue:
-        for dataset, _ in _found(options.scale):
+        for dataset, _ in found:
             print(f"{dataset}\n{experiments.queue_state(dataset, options.scale).to_string(index=False)}")
         return
     rows, damaged = [], []
-    for dataset, root in _found(options.scale) or [("any", Path())]:
+    for dataset, root in found:
         for name in experiments.EXPERIMENTS:
             for (arm, seed), config in experiments.configs(name, None, options.scale).items():
                 state, message = _state(root / dataset / name / arm, seed)
@@ -180,10 +194,11 @@ def _table(options: argparse.Namespace) -> None:
 def _main(options: argparse.Namespace) -> None:
     from clr.experiments import main_job  # it draws, and no other command needs matplotlib
 
-    main_job.announce(options.scale)
     with _user_input():
+        experiments.check_machine(None, options.n_jobs)
+        main_job.announce(options.scale)
         images = main_job.find_data()
-        main_job.run(options.scale, images, options.n_jobs)
+    main_job.run(options.scale, images, options.n_jobs)
 
 
 if __name__ == "__main__":

@@ -126,19 +126,23 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     """
     if root is None and os.environ.get("CLR_DATA") == "synthetic":
         return synthetic_cifar10()
-    usual = os.environ.get("CLR_DATA") or paths.home() / "data"
-    folder = _checks.path("root", usual if root is None else root).absolute()
-    if (folder / "data_batch_1").exists():
-        return _load_batches(folder.parent)
-    if (folder / "cifar-10-batches-py").is_dir():
-        return _load_batches(folder)
+    folder = _checks.path("root", usual_folder() if root is None else root).absolute()
+    batches = folder if (folder / "data_batch_1").exists() else folder / "cifar-10-batches-py"
+    if batches.is_dir():
+        return _load_batches(batches)
     if (folder / "train").is_dir():
-        return _load_image_folder(folder)
+        return load_image_folder(folder)
     archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
     raise NothingThereError(
         f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
         "`python -m clr data`, set CLR_DATA to the folder of a copy, or set CLR_DATA=synthetic for synthetic images."
     )
+
+
+def usual_folder() -> Path:
+    """Return the folder that `CLR_DATA` names, else `data/`."""
+    named = os.environ.get("CLR_DATA", "synthetic")
+    return paths.home() / "data" if named in ("", "synthetic") else Path(named).expanduser()
 
 
 def _archives(folder: Path) -> list[str]:
@@ -159,22 +163,22 @@ def _torchvision_cifar10() -> Any:
     return CIFAR10
 
 
-def _load_batches(root: Path) -> Cifar10:
-    CIFAR10 = _torchvision_cifar10()
+def _load_batches(folder: Path) -> Cifar10:
+    CIFAR10: Any = type("CIFAR10", (_torchvision_cifar10(),), {"base_folder": folder.name})  # whatever it is called
     from torchvision.datasets.utils import check_integrity
 
     for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
-        path = root / CIFAR10.base_folder / name
+        path = folder / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: half unpacked? `python -m clr data` fetches the rest")
         if not check_integrity(str(path), md5):
             raise ValueError(f"{path} is damaged: its md5 should be {md5}. Delete it and run `python -m clr data`")
     splits = []
     for train in (True, False):
-        original = CIFAR10(str(root), train=train)
+        original = CIFAR10(str(folder.parent), train=train)
         images = torch.from_numpy(original.data).permute(0, 3, 1, 2).contiguous()
         splits.append(Split(images, torch.tensor(original.targets)))
-    _check_sums(splits[0].images, root)
+    _check_sums(splits[0].images, folder)
     return Cifar10(splits[0], splits[1], "cifar10", _sha256(_bytes_of(splits)))
 
 
@@ -196,12 +200,14 @@ def _bytes_of(splits: Iterable[Split]) -> Iterable[memoryview]:
 
 
 def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
-    """Download and unpack the original CIFAR-10 (170 MB) into `root` (default `data/`); return that folder.
+    """Download and unpack the original CIFAR-10 (170 MB) into `root`; return that folder.
+
+    The default is where `load_cifar10` looks: the folder that `CLR_DATA` names, else `data/`.
 
     Run again after an interruption, it resumes the download. It does not fetch an archive that is already there.
     torchvision holds the archive's address and md5, and unpacks it.
     """
-    folder = _checks.path("root", paths.home() / "data" if root is None else root)
+    folder = _checks.path("root", usual_folder() if root is None else root)
     CIFAR10 = _torchvision_cifar10()
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
@@ -275,7 +281,8 @@ def _fetch(url: str, target: Path, md5: str) -> None:
 # An image folder
 
 
-def _load_image_folder(root: Path) -> Cifar10:
+def load_image_folder(root: Path) -> Cifar10:
+    """Load the images in `root`'s folders `train` and `test`, whatever else is there."""
     images, labels, kind, fingerprint = image_folder.read(root, CLASSES, PER_CLASS)
     first_test = len(CLASSES) * PER_CLASS["train"]
     tensors = (torch.from_numpy(images), torch.from_numpy(labels))

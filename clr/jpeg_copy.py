@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from clr import _checks, data, paths
+from clr import _checks, data
 
 __all__ = ["COMMIT", "FINGERPRINT", "URL", "clone_jpeg_cifar10"]
 
@@ -19,7 +19,7 @@ FINGERPRINT = "a7f76ce70a8a51cdcda955c1fe977c6d58c0812738818ea23e62bf810f1382e9"
 
 
 def clone_jpeg_cifar10(root: str | os.PathLike[str] | None = None, url: str = URL, commit: str = COMMIT) -> Path:
-    """Fetch the JPEG copy (60,000 files) into `root` (default `data/`), and return that folder.
+    """Fetch the JPEG copy (60,000 files) into `root`, by default where `load_cifar10` looks, and return that folder.
 
     A shallow clone goes to a hidden folder beside its place; `train` and `test` move there once they are checked. An
     interrupted clone begins anew.
@@ -29,10 +29,12 @@ def clone_jpeg_cifar10(root: str | os.PathLike[str] | None = None, url: str = UR
 
     Raises:
         ConnectionError: git failed; the message holds what it said.
-        ValueError: the images, fetched or already in `root`, are not those of the results.
+        ValueError: `root` holds the original, which is read first, or images that are not those of the results.
     """
-    folder = _checks.path("root", paths.home() / "data" if root is None else root)
-    if (folder / "train").exists() or (folder / "test").exists():
+    folder = _checks.path("root", data.usual_folder() if root is None else root)
+    if (folder / "cifar-10-batches-py").exists():
+        raise ValueError(f"root must be a folder without cifar-10-batches-py, which is read first, got {folder}")
+    if (folder / "train").exists():
         _check(folder)
         return folder
     clone = folder / ".jpeg-clone"
@@ -43,7 +45,9 @@ def clone_jpeg_cifar10(root: str | os.PathLike[str] | None = None, url: str = UR
             _git(clone, *command)
         _check(clone)
         for split in ("test", "train"):  # train is what `load_cifar10` looks for, so it comes last
-            (clone / split).rename(folder / split)
+            if not (folder / split).exists():  # a killed process leaves test alone
+                (clone / split).rename(folder / split)
+        _check(folder)
     finally:
         shutil.rmtree(clone, ignore_errors=True)
     return folder

@@ -246,6 +246,17 @@ def test_original_files_are_read_through_torchvision(tmp_path, monkeypatch):
     assert loaded.name == "cifar10"
     assert np.array_equal(loaded.train.images.reshape(50, -1), pictures[:50])
     assert loaded.test.labels.tolist() == list(range(10))
+    (tmp_path / "train").mkdir()
+    base.rename(tmp_path / "cifar10")  # the folder itself may be called otherwise
+    assert load_cifar10(tmp_path / "cifar10").fingerprint == loaded.fingerprint
+
+
+def test_a_download_goes_where_loading_looks(tmp_path, monkeypatch):
+    assert data.usual_folder() == paths.home() / "data"  # where CLR_DATA is "synthetic", or nothing
+    monkeypatch.setenv("CLR_DATA", str(tmp_path / "mine"))
+    assert data.usual_folder() == tmp_path / "mine"
+    with pytest.raises(FileNotFoundError, match="no CIFAR-10 in .*mine"):
+        load_cifar10()
 
 
 def test_missing_torchvision_says_what_to_install(tmp_path, monkeypatch):

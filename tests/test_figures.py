@@ -151,17 +151,17 @@ def test_headline_draws_cycle_ends_as_dots_and_nothing_after_the_last(axes):
     assert [line.get_xdata()[-1] for line in rates if line.get_color() == dots[0].get_color()] == [60]
 
 
-LONG = "Steps, low rate: 75.0% after 100 updates; cycles"
+LONG = "To reach 75.0%: 100 updates with steps, low rate;"
 
 
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [
-        ({}, f"{LONG} after 40, a line to zero after 30"),
-        ({"line": (0.5, 0.7, 0.78)}, f"{LONG} after 40, a line to zero after 50"),
-        ({"line": (0.5, 0.7, 0.7495)}, f"{LONG} after 40"),
-        ({"cycle_ends": (0.5, 0.6, 0.7495)}, f"{LONG} after 60 in 1 of 3 runs, a line to zero after 30"),
-        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"{LONG} never, a line to zero after 30"),
+        ({}, f"{LONG} 40 with cycles; 30 with a line to zero"),
+        ({"line": (0.5, 0.7, 0.78)}, f"{LONG} 40 with cycles; 50 with a line to zero"),
+        ({"line": (0.5, 0.7, 0.7495)}, f"{LONG} 40 with cycles"),
+        ({"cycle_ends": (0.5, 0.6, 0.7495)}, f"{LONG} 60 in 1 of 3 runs with cycles; 30 with a line to zero"),
+        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"{LONG} never with cycles; 30 with a line to zero"),
     ],
 )
 def test_the_headline_claims_what_the_runs_show(axes, changes, claim):
@@ -276,7 +276,7 @@ def test_a_range_test_that_keeps_its_gain_is_drawn_with_the_lines_that_meet_at_t
     figures.draw_range_test(ax, curve, Bounds(), metric="test accuracy")
     (fitted,) = [line for line in ax.get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) == 100]
     assert fitted.get_ydata() == pytest.approx(curve["mean"].to_numpy())
-    assert texts(ax) == [" starts: ≤ 0.2", " max_lr: 0.5"]
+    assert texts(ax) == [" starts: ≤ 0.2", "max_lr: 0.5 "]
     assert title(ax) == "The rise slows at 0.5; no failure up to 1 (5 curves)"
 
 
@@ -411,4 +411,4 @@ def test_cycles_with_drops_are_no_plain_schedule_of_the_headline(axes):
     frame = headline()
     drops = frame[frame["arm"] == "triangular"].assign(arm="triangular-32k-drops")
     figures.draw_headline(axes, pd.concat([frame[frame["arm"] != "linear-32k"], drops]), 20)
-    assert title(axes[0]) == f"{LONG} after 40"
+    assert title(axes[0]).replace("\n", " ") == f"{LONG} 40 with cycles"

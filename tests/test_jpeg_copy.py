@@ -65,6 +65,20 @@ def test_an_interrupted_clone_begins_anew(repository, tmp_path, monkeypatch):
     assert sorted(path.name for path in place.iterdir()) == ["test", "train"]
 
 
+def test_a_process_killed_between_test_and_train_is_finished_by_the_next(repository, tmp_path):
+    root, first = repository
+    place = jpeg_copy.clone_jpeg_cifar10(tmp_path / "data", str(root), first)
+    (place / "train").rename(tmp_path / "gone")
+    assert jpeg_copy.clone_jpeg_cifar10(place, str(root), first) == place
+    assert sorted(path.name for path in place.iterdir()) == ["test", "train"]
+
+
+def test_a_folder_with_the_original_is_refused(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(ValueError, match="root must be a folder without cifar-10-batches-py, which is read first, got"):
+        jpeg_copy.clone_jpeg_cifar10(tmp_path)
+
+
 def test_other_images_are_refused_and_do_not_stay(repository, tmp_path):
     root, _ = repository
     with pytest.raises(ValueError, match="must hold the JPEG copy whose fingerprint begins .*, got cifar10-jpeg"):

@@ -11,6 +11,7 @@ import pytest
 from clr import experiments, paths
 from clr.__main__ import main
 from clr.experiments import main_job, pages
+from clr.training.precision import SlowPrecisionError
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +65,7 @@ def test_mistakes_are_said_in_one_line(tiny_data, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["range-test", "--arms", "quick"], "clr: arms must be among quick-unit, full-caffe"),
+        (["range-test", "--arms", "quick"], "clr: arms must be among range-test's, quick-unit, full-caffe"),
         (["range-test", "--n-jobs", "0"], "clr: n_jobs must be a positive integer, got 0"),
         (["range-test", "--device", "cuda:99"], "clr: device must be one that torch can see"),
         (["range-test", "--queue"], "clr: --queue must stand without names"),
@@ -112,6 +113,34 @@ def test_a_damaged_result_is_listed_as_damaged_and_not_as_finished(save, capsys)
     assert "seed-1.csv was changed after it was written" in listed
     assert main(["table"]) == 1
     assert capsys.readouterr().err.startswith(f"clr: {path} was changed after it was written")
+
+
+def test_a_run_that_has_only_begun_is_no_table_yet(save, capsys):
+    save("headline", "fixed", 0, {70_000: 0.75}, "cifar10-jpeg")
+    (paths.home() / "results" / "cifar10" / "headline" / "fixed").mkdir(parents=True)
+    assert main(["table"]) == 0
+    assert "75.00% (n = 1)" in capsys.readouterr().out
+
+
+def test_all_leaves_out_what_the_machine_is_slow_in(tiny_data, monkeypatch, capsys):
+    asked = []
+
+    def slow(precision, device):
+        if precision == "bfloat16":
+            raise SlowPrecisionError("no fast bfloat16 here")
+
+    monkeypatch.setattr("clr.__main__.check_fast", slow)
+    monkeypatch.setattr(experiments, "run", lambda names, *_, **__: asked.append(names))
+    assert main(["run", "--all", "--scale", "tiny"]) == 0
+    assert asked == [[name for name in experiments.EXPERIMENTS if name != "precision"]]
+    assert "precision is left out: no fast bfloat16 here" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_main_job_shows_its_traceback(tiny_data, monkeypatch):
+    monkeypatch.setattr(main_job, "announce", lambda scale: None)
+    monkeypatch.setattr(main_job, "run", lambda *_: (_ for _ in ()).throw(ValueError("a fault of ours")))
+    with pytest.raises(ValueError, match="a fault of ours"):
+        main(["main", "--scale", "tiny"])
 
 
 def test_the_queue_runs_at_low_priority_and_its_state_is_listed(tiny_data, save, monkeypatch, capsys):

@@ -10,7 +10,6 @@ from statistics import mean
 import pytest
 
 import clr
-from clr import results
 from tools import readme, results_page, sentences
 
 ROOT = Path(__file__).parents[1]
@@ -129,69 +128,6 @@ def test_regret_says_missed_or_met_as_it_is(tmp_path, monkeypatch):
     sentences.REGRET.write_text(json.dumps(found), encoding="utf-8")
     assert "The aim, at most 15%, is met." in sentences.regret()
     assert "judged at the end of training" in sentences.regret_schedules()
-
-
-def test_claim_before_anything_has_run(save):
-    assert readme.claim() == "Nothing has been run at full length yet."
-    save("headline", "triangular", 0, {4000: 0.6})
-    assert "at **60.00% (n = 1)** after **4,000** updates" in readme.claim()
-    assert "nothing to compare with yet" in readme.claim()
-
-
-def test_claim_of_one_seed_gives_no_interval(save):
-    save("headline", "triangular", 0, {4000: 0.6, 8000: 0.76, 9000: 0.5})
-    save("headline", "fixed", 0, {70_000: 0.75})
-    claim = readme.claim()
-    assert "at **76.00% (n = 1)** after **8,000** updates" in claim
-    assert "ends at **75.00% (n = 1)** after **70,000**" in claim
-    assert "the difference is +1.00 points (n = 1)." in claim
-    assert "first reach the fixed schedule's mean after 8,000 updates, in 1 of 1 runs" in claim
-
-
-def test_claim_of_several_seeds_pairs_them(save):
-    for seed in range(3):
-        save("headline", "triangular", seed, {4000: 0.74 + 0.01 * seed, 8000: 0.79 + 0.01 * seed})
-        save("headline", "fixed", seed, {70_000: 0.75 + 0.01 * seed - 0.001})
-    low, high = (100 * end for end in results.interval([0.79, 0.80, 0.81]))
-    claim = readme.claim()
-    assert f"at **80.00% ({low:.2f} to {high:.2f}, n = 3)**" in claim
-    assert "the difference is +4.10 points (+4.10 to +4.10, n = 3)" in claim
-    low, high = results.interval([8000, 8000, 4000])
-    assert (
-        "first reach the fixed schedule's mean after 4,000 to 8,000 updates, in 3 of 3 runs; their mean is 6,667 ("
-        in claim
-    )
-    assert f"6,667 ({low:,.0f} to {high:,.0f}, n = 3)." in claim
-
-
-def test_claim_says_how_many_runs_fall_below_again(save):
-    save("headline", "fixed", 0, {70_000: 0.75})
-    for seed, (second, third) in enumerate([(0.74, 0.77), (0.76, 0.77), (0.76, 0.74)]):
-        save("headline", "triangular", seed, {4000: 0.76, 6000: 0.5, 8000: second, 12_000: third})
-    save("headline", "triangular", 3, {4000: 0.7, 8000: 0.71, 12_000: 0.72})
-    assert "in 3 of 4 runs" in readme.claim()
-    assert "After that, 2 of 3 runs are below it again at a later end." in readme.claim()
-
-
-def test_claim_compares_the_arms_without_cycles(save):
-    save("headline", "fixed", 0, {70_000: 0.75})
-    for seed in range(3):
-        save("headline", "triangular", seed, {32_000: 0.76 + 0.01 * seed})
-        save("headline-controls", "linear-32k", seed, {32_000: 0.77 + 0.03 * seed})
-    save("headline-controls", "fixed-32k", 0, {32_000: 0.7})
-    low, high = (100 * end for end in results.interval([0.01, 0.03, 0.05]))
-    claim = readme.claim()
-    assert "Without cycles, after 32,000 updates, a line from the same highest rate to zero is at **80.00% (" in claim
-    assert f"**: +3.00 points ({low:+.2f} to {high:+.2f}, n = 3) against the cycles, seed by seed. " in claim
-    assert claim.endswith(
-        "dropped twice is at **70.00% (n = 1)**: -6.00 points (n = 1) against the cycles, seed by seed."
-    )
-
-
-def test_claim_says_when_the_fixed_schedule_is_never_reached(save):
-    save("headline", "triangular", 0, {4000: 0.7})
-    save("headline", "fixed", 0, {70_000: 0.75})
-    assert "At no end of a cycle has it reached the fixed schedule's mean, 75.00%." in readme.claim()
 
 
 def test_tables_show_the_schedules_that_ran():

@@ -19,15 +19,11 @@ from tools import algoperf
 from tools.answer import answer
 
 __all__ = [
-    "answer", "at_scale", "claim", "clr_schedule", "controls", "facts", "findings", "fixed_against_clr",
-    "fixed_schedule", "headline_controls", "paper_table_1", "range_tests", "rerun_line",
+    "answer", "at_scale", "clr_schedule", "controls", "findings", "fixed_against_clr", "fixed_schedule",
+    "headline_controls", "paper_table_1", "range_tests",
 ]  # fmt: skip
 
 ARMS = EXPERIMENTS["headline"].arms
-CYCLE: int = ARMS["triangular"].policy.cycle_length  # type: ignore[attr-defined]
-CONTROL_ARMS = {
-    "linear-32k": "a line from the same highest rate to zero", "fixed-32k": "the same mean rate dropped twice",
-}  # fmt: skip
 
 
 def _markdown(frame: pd.DataFrame) -> str:
@@ -50,105 +46,10 @@ def findings(root: str = "results") -> str:
     return _markdown(table)
 
 
-def rerun_line(experiment: str, arm: str, seed: int = 0) -> str:
-    """Return the command that trains the runs of an arm anew, up to a seed.
-
-    >>> rerun_line("headline-controls", "linear-32k")
-    'python -m clr run headline-controls --arms linear-32k --seeds 1 --rerun'
-    """
-    return f"python -m clr run {experiment} --arms {arm} --seeds {seed + 1} --rerun"
-
-
 def at_scale() -> str:
     """Return what AlgoPerf's public logs say of one cycle against two: the finding, then the table."""
     summary = algoperf.read_summary()
     return f"{algoperf.sentence(summary)}\n\n{_markdown(algoperf.table(summary))}"
-
-
-# The headline's finding in detail: one frame of facts, one template per sentence.
-
-SENTENCES = {
-    "triangular": "On `{dataset}`, Caffe's quick net under the triangular policy is at **{text}** after "
-    "**{updates:,}** updates, the end of a cycle.",
-    "fixed": "Under the fixed schedule with its two drops it ends at **{text}** after **{updates:,}**.",
-    "difference": "Seed by seed the difference is {text}.",
-    "reached": "The ends of its cycles first reach the fixed schedule's mean after {when} updates, in "
-    "{n} of {of} runs; their mean is {mean}.",
-    "never reached": "At no end of a cycle has it reached the fixed schedule's mean, {text}.",
-    "falls again": "After that, {n} of {of} runs are below it again at a later end.",
-    **{
-        arm: f"Without cycles, after {{updates:,}} updates, {words} is at **{{text}}**: {{difference}} against the "
-        "cycles, seed by seed."
-        for arm, words in CONTROL_ARMS.items()
-    },
-}  # fmt: skip
-
-
-def claim() -> str:
-    """Return the headline's finding, one paragraph per data set."""
-    return "\n\n".join(_claim(dataset) for dataset in _datasets()) or "Nothing has been run at full length yet."
-
-
-def _claim(dataset: str) -> str:
-    found = facts(dataset)
-    if "triangular" not in found:
-        return f"On `{dataset}` the triangular arm of the headline has not finished: there is nothing to compare yet."
-    sentences = [SENTENCES[name].format(dataset=dataset, **values) for name, values in found.items()]
-    if "fixed" not in found:
-        sentences.insert(1, "The fixed schedule has not finished: there is nothing to compare with yet.")
-    return " ".join(sentences)
-
-
-def facts(dataset: str) -> dict[str, dict[str, Any]]:
-    """Return what each sentence on the headline says of a data set; facts whose runs are missing are left out."""
-    frame = pd.concat([results.read(dataset=dataset, experiment=name) for name in ("headline", "headline-controls")])
-    runs = {str(arm): of for arm, of in frame.groupby("arm")}
-    if "triangular" not in runs:
-        return {}
-    ends = runs["triangular"][runs["triangular"]["iteration"] % CYCLE == 0]
-    end = int(ends["iteration"].max())
-    cycles = results.rows_at(ends, end)
-    found = {"triangular": _accuracy_fact(cycles)}
-    if "fixed" in runs:
-        fixed = results.rows_at(runs["fixed"])
-        found |= {"fixed": _accuracy_fact(fixed), "difference": {"text": _difference(cycles, fixed)}}
-        found |= _reached_facts(ends, fixed["test_accuracy"].mean())
-    for arm in CONTROL_ARMS.keys() & runs.keys():
-        there = results.rows_at(runs[arm], end)
-        if len(there):
-            found[arm] = _accuracy_fact(there) | {"difference": _difference(there, cycles)}
-    return {name: found[name] for name in SENTENCES if name in found}
-
-
-def _accuracy_fact(rows: pd.DataFrame) -> dict[str, Any]:
-    (row,) = results.summarise(rows).itertuples()
-    return {"text": format_accuracy(row), "updates": row.iterations}
-
-
-def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
-    pair = results.paired_difference(first, second)
-    value, low, high = (100 * pair[name] for name in ("difference", "low", "high"))
-    return format_interval(value, low, high, int(pair["n"]), "+.2f", " points")
-
-
-def _reached_facts(ends: pd.DataFrame, target: float) -> dict[str, dict[str, Any]]:
-    """Return when the runs first reach an accuracy, taken as exact, and how many fall below it again."""
-    when = results.iterations_to_accuracy(ends, target)["iteration"]
-    some = when.dropna().astype(int)
-    if some.empty:
-        return {"never reached": {"text": f"{100 * target:.2f}%"}}
-    again = sum(_falls_again(run, target) for _, run in ends.groupby("seed"))
-    ends_of_mean = results.interval(some) if len(some) >= results.MIN_RUNS else (math.nan, math.nan)
-    mean = format_interval(some.mean(), *ends_of_mean, len(some), ",.0f")
-    first_and_last = sorted({some.min(), some.max()})
-    span = " to ".join(f"{k:,}" for k in first_and_last)
-    reached = {"when": span, "n": len(some), "of": len(when), "mean": mean}
-    return {"reached": reached, "falls again": {"n": again, "of": len(some)}}
-
-
-def _falls_again(run: pd.DataFrame, target: float) -> bool:
-    above = run.sort_values("iteration")["test_accuracy"] >= target
-    return bool((above.cummax() & ~above).any())
 
 
 # The tables.
@@ -208,7 +109,8 @@ def headline_controls() -> str:
 
 
 def _compared(name: str, reference: str, iteration: int, beside: str, note: str) -> str:
-    found = tables.differences(reference, iteration, (name, beside))
+    runs = pd.concat([results.read(experiment=of) for of in (name, beside)])
+    found = tables.differences(runs, reference, iteration)
     lines = [
         f"On `{dataset}`, after {iteration:,} updates, against `{reference}` seed by seed: "
         f"{', '.join(map(_points, part.itertuples()))}. ({note}.)"

@@ -7,7 +7,6 @@ net, and is marked "pooled". Equality within a margin is two one-sided t tests a
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,11 @@ COLUMNS = [
 SPECS = {"points": "+.1f", "updates": "+,.0f"}
 
 
-def findings(results_dir: Path | None = None) -> pd.DataFrame:
+def findings(runs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row per question and data set whose two arms share a seed, in the order of `QUESTIONS`.
+
+    Args:
+        runs: as `clr.results.read` returns them; None for all of results/.
 
     Columns:
         key, question, what: of `clr.experiments.questions.Question`.
@@ -40,7 +42,7 @@ def findings(results_dir: Path | None = None) -> pd.DataFrame:
         dataset, experiment, arm: of the first reading.  against: the second's experiment and arm.
         note: what was known when the question was stated.
     """
-    frame = results.read(results_dir)
+    frame = results.read() if runs is None else runs
     rows = [
         _finding(question, str(dataset), pairs, frame)
         for question in QUESTIONS
@@ -49,18 +51,18 @@ def findings(results_dir: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def unanswered(results_dir: Path | None = None) -> list[Question]:
+def unanswered() -> list[Question]:
     """Return the questions that no data set has a pair of runs for, n = 0, in the order of `QUESTIONS`."""
-    frame = results.read(results_dir)
+    frame = results.read()
     return [question for question in QUESTIONS if _differences(question, frame).empty]
 
 
-def findings_table(results_dir: Path | None = None) -> pd.DataFrame:
+def findings_table() -> pd.DataFrame:
     """Return the findings to read: question, answer, difference, effect with its 95% interval and n, and where.
 
     `where` is the folder of the first arm's runs, below results/.
     """
-    found = findings(results_dir)
+    found = findings()
     notes = [f" ({note})" if note else "" for note in found["note"]]
     return pd.DataFrame({
         "question": found["question"], "answer": found["answer"], "difference": found["what"] + notes,

@@ -44,7 +44,7 @@ class Job:
         if self.is_finished(data):  # another process finished it after the plan was made
             self.delete_checkpoint()
             return
-        if self.rerun:
+        if self.rerun and not self._rerun_has_begun():
             self.delete_checkpoint()  # it belongs to the old run
         run = train(
             self.config,
@@ -74,6 +74,13 @@ class Job:
     def has_checkpoint(self) -> bool:
         """Return whether an interrupted run left a checkpoint."""
         return self._checkpoint.exists()
+
+    def _rerun_has_begun(self) -> bool:
+        """Return whether the checkpoint is younger than the result."""
+        result = results.run_path(self.folder, self.config.seed, ".json")
+        return self.has_checkpoint() and (
+            not result.exists() or self._checkpoint.stat().st_mtime > result.stat().st_mtime
+        )
 
     def _save(self, run: Run, data: Cifar10) -> None:
         seed = self.config.seed
@@ -136,7 +143,8 @@ def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: li
     if first is None and not interrupted:
         return
     kept = sum(job.has_checkpoint() for job in jobs)
-    left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call finishes what is missing, and nothing twice"
+    missing, anew = "finishes what is missing, and nothing twice", "goes on from there and retrains the others"
+    left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call {anew if jobs[0].rerun else missing}"
     if interrupted or first is None or isinstance(first, KeyboardInterrupt):
         raise KeyboardInterrupt(f"Interrupted. {left}.") from first
     first.add_note(f"The other runs were stopped. {left}.")
@@ -192,7 +200,9 @@ def _progress_bar(jobs: list[Job], notes: Path, name: str) -> Iterator[None]:
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=name) as bar:
 
         def show() -> None:
-            made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
+            made = {}
+            with suppress(OSError):  # no run fails for its progress bar
+                made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
             bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
             bar.n = sum(made.values())
             bar.refresh()

@@ -38,12 +38,17 @@ def _needs(experiment: str, *arms: str) -> Callable[[Draw], Draw]:
             there = set(study.runs(experiment)["arm"])
             if there and set(arms) | set(more) <= there:
                 return draw(study, *more, **options)
-            print(f"Not finished at scale {study.scale}: `{study.command(experiment)}`")
-            return None
+            return _not_finished(study, experiment)
 
         return checked
 
     return decorate
+
+
+def _not_finished(study: Study, experiment: str) -> Figure | None:
+    """Print how to train what a picture lacks; return no picture."""
+    print(f"Not finished at scale {study.scale}: `{study.command(experiment)}`")
+    return None
 
 
 def _with_strip() -> tuple[Figure, list[plt.Axes]]:
@@ -86,8 +91,7 @@ def cycle_ends(study: Study) -> Figure | None:
     runs = study.runs("headline", "headline-controls")
     plain = [arm for arm in ("linear-32k", "fixed-32k") if arm in set(runs["arm"])]
     if not plain:
-        print(f"Not finished at scale {study.scale}: `{study.command('headline-controls')}`")
-        return None
+        return _not_finished(study, "headline-controls")
     figure, ax = plt.subplots()
     figures.draw_cycle_ends(ax, runs, study.cycle, plain)
     return figure
@@ -112,23 +116,19 @@ def _forest(table: pd.DataFrame, reference: str, updates: int | None = None) -> 
 def differences(study: Study) -> Figure | None:
     """Draw by how much each of the headline's schedules ends above its cycles, at their last whole cycle's end."""
     end = study.config("headline", "triangular").last_cycle_end
-    table = _differences(study, "triangular", end, ("headline", "headline-controls"))
-    return _forest(table[table["arm"] != "fixed"], "cycles", end)  # `fixed` is not at its end there
-
-
-def _differences(study: Study, reference: str, end: int, experiments: tuple[str, ...]) -> pd.DataFrame:
-    table = tables.differences(reference, end, experiments, study.root)
-    table = table[table["dataset"] == study.name]
-    return table if study.arms is None else table[table["arm"].isin(study.arms)]
+    table = tables.differences(study.runs("headline", "headline-controls"), "triangular", end)
+    table = table[table["arm"] != "fixed"]  # which is not at its end there
+    return _not_finished(study, "headline-controls") if table.empty else _forest(table, "cycles", end)
 
 
 @_needs("controls", "fixed-25k")
 def control_differences(study: Study) -> Figure | None:
     """Draw by how much the paper's net ends above steps at a low rate, under each schedule that is at its end there."""
     end = study.config("controls", "fixed-25k").iterations
-    table = _differences(study, "fixed-25k", end, ("controls", "paper-table-1"))
+    table = tables.differences(study.runs("controls", "paper-table-1"), "fixed-25k", end)
     at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2", "decay")
-    return _forest(table[table["arm"].isin(at_end)], "steps at a low rate", end)
+    table = table[table["arm"].isin(at_end)]
+    return _not_finished(study, "controls") if table.empty else _forest(table, "steps at a low rate", end)
 
 
 PAIR = ("triangular-25k", "triangular-25k-drops")
@@ -153,9 +153,8 @@ def paper(study: Study) -> Figure | None:
 
 
 def _beside_the_paper(study: Study, experiment: str) -> Figure:
-    arms = tables.arms_table(study.name, study.root)
     figure, ax = plt.subplots()
-    figures.draw_paper(ax, arms[arms["experiment"] == experiment])
+    figures.draw_paper(ax, tables.beside_reported(experiment, study.runs(experiment)))
     return figure
 
 

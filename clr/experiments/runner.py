@@ -86,7 +86,7 @@ def _choose_arms(name: str, arms: Sequence[str] | None) -> dict[str, RunConfig]:
         raise TypeError(f"arms must be a sequence of names, got {arms!r}")
     for pattern in arms:
         if not any(fnmatch(arm, pattern) for arm in known):
-            raise ValueError(f"arms must be among {', '.join(known)}, got {pattern!r}")
+            raise ValueError(f"arms must be among {name}'s, {', '.join(known)}, got {pattern!r}")
     return {arm: config for arm, config in known.items() if any(fnmatch(arm, pattern) for pattern in arms)}
 
 
@@ -139,7 +139,7 @@ def results_folder(dataset: str, scale: str, precision: str | None = None) -> Pa
 
 
 def run(
-    name: str,
+    name: str | Sequence[str],
     seeds: int | None = None,
     scale: str = "full",
     data: Cifar10 | None = None,
@@ -153,7 +153,7 @@ def run(
     """Train the runs of an experiment that have not finished; return the rows of all, as `clr.results.read` does.
 
     Args:
-        name: a key of `EXPERIMENTS`.
+        name: a key of `EXPERIMENTS`, or several: what is wrong with any is an error before the first is trained.
         seeds: runs per arm, seeds 0, 1, ...; None for the scale's own (full 5, quick 2, tiny 2).
         scale: "full", "quick" (1/50 of the updates, range tests 1/25) or "tiny" (1/1000, for tests).
         data: None for `load_cifar10()`.
@@ -171,13 +171,21 @@ def run(
         ResultError: a result on disk was made with another config or data; the message names the field.
         ValueError: an argument is out of range, or the device has only a slow bfloat16.
     """
-    wanted = configs(name, seeds, scale, arms, precision)
+    names = [name] if isinstance(name, str) else list(name)
+    wanted = {of: configs(of, seeds, scale, arms, precision) for of in names}
     _checks.boolean("rerun", rerun)
-    place = _place(scale, data, device, n_jobs, results_dir, kept_apart(name, precision))
-    run_all(_in_turn(_plan(name, wanted, place, rerun), place.devices), place.data, place.n_jobs, name)
+    data = load_cifar10() if data is None else data
+    places = {of: _place(scale, data, device, n_jobs, results_dir, kept_apart(of, precision)) for of in names}
+    plans = {of: _plan(of, wanted[of], place, rerun) for of, place in places.items()}
+    for of, jobs in plans.items():
+        run_all(_in_turn(jobs, places[of].devices), places[of].data, places[of].n_jobs, of)
+    return pd.concat([_rows(of, wanted[of], places[of]) for of in names], ignore_index=True)
+
+
+def _rows(name: str, wanted: dict[tuple[str, int], RunConfig], place: "_Place") -> pd.DataFrame:
+    """Return the rows of some runs of an experiment."""
     frame = results.read(place.root, place.data.name, name)
-    keys = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
-    return frame[keys.isin(list(wanted))].reset_index(drop=True)
+    return frame[pd.MultiIndex.from_frame(frame[["arm", "seed"]]).isin(list(wanted))]
 
 
 def run_queue(
@@ -192,7 +200,7 @@ def run_queue(
 
     Arguments are those of `run`. rows: of `clr.experiments.queue`.
     """
-    place = _place(scale, data, device, n_jobs, results_dir)
+    place = _place(scale, load_cifar10() if data is None else data, device, n_jobs, results_dir)
     jobs: dict[tuple[Path, int], Job] = {}
     for row in rows:
         wanted = configs(row.experiment, row.seeds, scale, row.arms)
@@ -241,14 +249,13 @@ class _Place:
 
 def _place(
     scale: str,
-    data: Cifar10 | None,
+    data: Cifar10,
     device: str | None,
     n_jobs: int | None,
     results_dir: str | os.PathLike[str] | None,
     precision: str | None = None,
 ) -> _Place:
     devices, n_jobs = check_machine(device, n_jobs)
-    data = load_cifar10() if data is None else data
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {data!r}")
     root = (

@@ -13,6 +13,7 @@ import pandas as pd
 
 from clr import results
 from clr.experiments import findings, pictures, tables
+from clr.experiments.catalogue import EXPERIMENTS
 from clr.experiments.questions import QUESTIONS
 from clr.experiments.study import Study
 from clr.experiments.tables import format_interval
@@ -146,15 +147,12 @@ def controls(study: Study) -> str:
 
 @_full_only("paper-table-1", "fixed")
 def paper(study: Study) -> str:
-    """Return how ours end against the paper's numbers: the largest and the smallest gap."""
-    from clr.experiments.tables import arms_table
-
-    arms = arms_table(study.name, study.root)
-    arms = arms[(arms["experiment"] == "paper-table-1") & arms["reported"].notna()]
+    """Return how ours end against the paper's numbers: the lowest and the highest."""
+    arms = tables.beside_reported("paper-table-1", study.runs("paper-table-1"))
     gaps = (100 * (arms["accuracy"] - arms["reported"])).set_axis(arms["arm"]).sort_values()
     return (
-        f"{claims.paper(arms)}. The largest gap is that of `{gaps.index[0]}` ({gaps.iloc[0]:+.1f} points), "
-        f"the smallest that of `{gaps.index[-1]}` ({gaps.iloc[-1]:+.1f} points)."
+        f"{claims.paper(arms)}. Against the paper the lowest is `{gaps.index[0]}` ({gaps.iloc[0]:+.1f} points), the "
+        f"highest `{gaps.index[-1]}` ({gaps.iloc[-1]:+.1f} points)."
     )
 
 
@@ -247,8 +245,8 @@ def conclusions(study: Study) -> str:
 
 def answers(keys: Sequence[str], study: Study) -> str:
     """Return one bullet per question of `keys` that has its runs: each answer, and the difference it is read from."""
-    found = findings.findings(study.root)
-    rows = found[found["key"].isin(keys) & (found["dataset"] == study.name)]
+    found = findings.findings(study.runs(*EXPERIMENTS))
+    rows = found[found["key"].isin(keys)]
     rows = rows.sort_values("key", key=lambda key: key.map(list(keys).index))
     return "\n".join(
         f"- {question.rstrip('?')}? {' '.join(_answers(of))}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from clr import _checks, paths, results
 from clr.experiments.catalogue import EXPERIMENTS
-from clr.experiments.runner import SCALES, configs
+from clr.experiments.runner import SCALES, configs, results_folder
 from clr.training import RunConfig
 
 __all__ = ["Study"]
@@ -20,7 +20,8 @@ class Study:
     """Finished runs of one scale and one data set: what every picture and sentence of a notebook is made from.
 
     scale: "full", "quick" or "tiny".  seeds: how many, from 0 on; None for all.  arms: their keys; None for all.
-    dataset: None for the one with the most finished runs.  precision: None for the catalogue's; "bfloat16" for the
+    dataset: None for the one with the most finished runs; below full scale the first by name, synthetic images last.
+    precision: None for the catalogue's; "bfloat16" for the
     runs of `python -m clr run NAME --precision bfloat16`.
     """
 
@@ -41,12 +42,14 @@ class Study:
     def root(self) -> Path:
         """The results folder of this scale: of the data set asked for, or the one there that is not synthetic."""
         home, kind = paths.home(), "-".join(filter(None, (self.scale, self.precision)))
-        if kind == "full" or home.name.endswith(f"-{kind}"):
+        executed = home.parent.name == "runs" and home.name.endswith(f"-{kind}")  # a notebook, by `pages.execute`
+        if executed or (kind == "full" and self.dataset != "synthetic"):
             return home / "results"
-        name = self.dataset or "*"
-        found = list(home.glob(f"runs/{name}-{kind}/results"))
+        if self.dataset is not None:
+            return results_folder(self.dataset, self.scale, self.precision)
+        found = list(home.glob(f"runs/*-{kind}/results"))
         found.sort(key=lambda path: (path.parent.name.startswith("synthetic"), path.parent.name))
-        return found[0] if found else home / "runs" / f"{self.dataset or 'synthetic'}-{kind}" / "results"
+        return found[0] if found else results_folder("synthetic", self.scale, self.precision)
 
     @cached_property
     def name(self) -> str:

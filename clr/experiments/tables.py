@@ -5,7 +5,6 @@ whole cycle, where one would stop. Columns are the data sets with results, rows 
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from clr.experiments.catalogue import EXPERIMENTS
 from clr.range_test import Bounds, suggest_bounds
 
 __all__ = [
-    "arms_table", "differences", "experiment_table", "format_accuracy", "format_interval", "multiplier_differences",
-    "range_test_bounds", "runs_table", "summaries",
+    "beside_reported", "differences", "experiment_table", "format_accuracy", "format_interval",
+    "multiplier_differences", "range_test_bounds", "runs_table", "summaries",
 ]  # fmt: skip
 
 
@@ -93,21 +92,17 @@ def _reported(name: str, arm: str) -> dict[int, float]:
     return {k: value for (of, k), value in reported.items() if of == arm}
 
 
-def arms_table(dataset: str, results_dir: Path | None = None) -> pd.DataFrame:
-    """Return the summaries of all arms on a data set except range tests, in the catalogue's order.
+def beside_reported(name: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the summaries of an experiment's arms of which others reported an accuracy, where they did, with that.
 
-    Each has a source and a reported accuracy, missing where there is none.
+    Args:
+        runs: of the experiment, on one data set, as `clr.results.read` returns them.
     """
-    rows = []
-    for name in [name for name in EXPERIMENTS if name != "range-test"]:
-        found = summaries(name, results_dir)
-        for arm in EXPERIMENTS[name].arms:
-            reported = _reported(name, arm)
-            for row in found[(found["dataset"] == dataset) & (found["arm"] == arm)].to_dict("records"):
-                k = row["iterations"]
-                source = EXPERIMENTS[name].source if k in reported else None
-                rows.append(row | {"source": source, "reported": reported.get(k, math.nan)})
-    return pd.DataFrame(rows, columns=[*found.columns, "source", "reported"])
+    parts = [
+        results.summarise(runs[runs["arm"] == arm], updates).assign(reported=value)
+        for (arm, updates), value in EXPERIMENTS[name].reported.items()
+    ]
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
 def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:
@@ -137,19 +132,19 @@ def _format_beside_reported(row: Any, reported: float | None) -> str:
     return f"{format_accuracy(row)}: {value:+.1f}{ends}"
 
 
-def differences(reference: str, iteration: int, names: Sequence[str], results_dir: Path | None = None) -> pd.DataFrame:
+def differences(runs: pd.DataFrame, reference: str, iteration: int) -> pd.DataFrame:
     """Return by how many points of accuracy each arm differs from one of them after so many updates, seed by seed.
 
     Args:
-        names: the experiments whose arms are compared.
+        runs: as `clr.results.read` returns them.
 
     Returns:
         One row per arm and data set, the best first: dataset, arm, points, their 95% interval (low, high), n pairs.
     """
-    frame = pd.concat([results.rows_at(results.read(results_dir, experiment=name), iteration) for name in names])
+    frame = results.rows_at(runs, iteration)
     rows = []
-    for (dataset, arm), runs in frame[frame["arm"] != reference].groupby(["dataset", "arm"]):
-        pair = results.paired_difference(runs, frame[frame["arm"] == reference])
+    for (dataset, arm), of in frame[frame["arm"] != reference].groupby(["dataset", "arm"]):
+        pair = results.paired_difference(of, frame[frame["arm"] == reference])
         points = [100 * pair[name] for name in ("difference", "low", "high")]
         rows.append([dataset, arm, *points, pair["n"]])
     table = pd.DataFrame(rows, columns=["dataset", "arm", "points", "low", "high", "n"])

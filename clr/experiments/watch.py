@@ -56,6 +56,8 @@ def watch(
         running = {arm: pool.submit(one, arm, config) for arm, config in configs.items()}
         try:
             while wait(running.values(), timeout=1).not_done:
+                if any(run.done() and run.exception() for run in running.values()):
+                    stop.set()  # what made it fail is raised once the others have stopped
                 show(frame())
         except BaseException as error:
             stop.set()
@@ -105,8 +107,9 @@ class _Clock:
 
     def note(self, arm: str, updates: int) -> None:
         """Note that a run has made so many updates by now."""
-        self._last[arm] = time.perf_counter(), updates
-        self._first.setdefault(arm, self._last[arm])
+        now = time.perf_counter(), updates
+        self._first.setdefault(arm, now)  # before the last, which `left` looks at in another thread
+        self._last[arm] = now
 
     def left(self) -> str:
         """Return in words how much time is left; nothing before the first evaluations."""

@@ -51,7 +51,7 @@ def draw_paper(ax: Axes, arms: pd.DataFrame) -> Axes:
     """Draw each arm's accuracy (circle) joined with the one that the paper reports (square); the gap in points between.
 
     Args:
-        arms: columns arm, accuracy, n and reported, as `clr.experiments.tables.arms_table` returns them.
+        arms: columns arm, accuracy, n and reported, as `clr.experiments.tables.beside_reported` returns them.
     """
     check_axes(ax)
     _checks.columns("arms", arms, ("arm", "accuracy", "n", "reported"))

@@ -1,6 +1,7 @@
 """Jobs: what one trains, keeps and deletes; how many are side by side, what their bar shows, and what ends them."""
 
 import dataclasses
+import os
 import pickle
 import sys
 import threading
@@ -75,10 +76,23 @@ def test_a_checkpoint_is_gone_on_from_but_not_by_a_rerun_nor_after_the_end(job, 
     job(small, tmp_path / "note")
     assert not job.has_checkpoint() and trained == [(True, False)]
     checkpoint.write_bytes(b"of the old run")
-    again = dataclasses.replace(job, rerun=True)
+    again, finished = dataclasses.replace(job, rerun=True), (job.folder / "seed-0.json").stat().st_mtime
+    os.utime(checkpoint, (finished - 1, finished - 1))
     assert not again.is_finished(small)
     again(small, tmp_path / "note", lambda: True)
     assert not job.has_checkpoint() and trained[1:] == [(False, True)]
+
+
+def test_an_interrupted_rerun_is_gone_on_from_by_the_next(job, small, tmp_path, trained):
+    again, checkpoint = dataclasses.replace(job, rerun=True), job.folder / ".seed-0.checkpoint"
+    job.folder.mkdir()
+    checkpoint.write_bytes(b"of a run whose result was deleted")
+    again(small, tmp_path / "note")
+    finished = (job.folder / "seed-0.json").stat().st_mtime
+    checkpoint.write_bytes(b"of the rerun")
+    os.utime(checkpoint, (finished + 1, finished + 1))
+    again(small, tmp_path / "note")
+    assert trained == [(True, False), (True, False)]
 
 
 def test_the_result_of_another_run_is_refused_and_a_rerun_replaces_it(job, small, tmp_path, trained):

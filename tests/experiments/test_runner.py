@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import joblib
 import numpy as np
@@ -190,10 +191,26 @@ def test_a_rerun_trains_anew_and_no_checkpoint_outlives_its_run(trial, small, tm
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("seed-0.*")}
     for rerun in (False, True):
         for path in tmp_path.rglob("seed-0.csv"):
-            (path.parent / ".seed-0.checkpoint").write_bytes(b"of a process that was stopped; to be read by nobody")
+            checkpoint = path.parent / ".seed-0.checkpoint"
+            checkpoint.write_bytes(b"of a process that was stopped; to be read by nobody")
+            os.utime(checkpoint, (0, 0))  # before the result
         run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, rerun=rerun)
         assert not list(tmp_path.rglob(".*"))
         assert all((path.stat().st_mtime_ns > stamp) == rerun for path, stamp in stamps.items())
+
+
+def test_several_experiments_are_all_checked_before_the_first_is_trained(trial, small, tmp_path, monkeypatch):
+    arms = experiments.EXPERIMENTS["trial"].arms
+    monkeypatch.setitem(experiments.EXPERIMENTS, "other", catalogue.Experiment("other", "Is it checked?", arms))
+    run("other", 1, data=small, n_jobs=1, results_dir=tmp_path)
+    changed = {arm: dataclasses.replace(config, momentum=0.5) for arm, config in arms.items()}
+    with monkeypatch.context() as patch:
+        patch.setitem(experiments.EXPERIMENTS, "other", catalogue.Experiment("other", "Is it checked?", changed))
+        with pytest.raises(ResultError, match="config.momentum"):
+            run(["trial", "other"], 1, data=small, n_jobs=1, results_dir=tmp_path)
+    assert not list((tmp_path / "synthetic" / "trial").rglob("seed-*"))
+    both = run(["trial", "other"], 1, data=small, n_jobs=1, results_dir=tmp_path)
+    assert both["experiment"].unique().tolist() == ["trial", "other"]
 
 
 def test_kept_weights_are_those_of_the_last_update(trial, small, tmp_path):
@@ -269,7 +286,7 @@ def test_arms_may_be_chosen_by_name_or_pattern(trial, small, tmp_path):
     assert set(configs("trial", 2, arms=["lo*"])) == {("long", 0), ("long", 1)}
     frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
     assert set(frame["arm"]) == {"short"}
-    with pytest.raises(ValueError, match="arms must be among short, long, got 'middle'"):
+    with pytest.raises(ValueError, match="arms must be among trial's, short, long, got 'middle'"):
         configs("trial", arms=["short", "middle"])
     with pytest.raises(TypeError, match="arms must be a sequence of names, got 'short'"):
         configs("trial", arms="short")

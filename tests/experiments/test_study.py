@@ -53,6 +53,45 @@ def test_seeds_and_arms_decide_what_is_shown(headline):
     assert set(Study(arms=["fixed"]).runs("headline", "headline-controls")["arm"]) == {"fixed"}
 
 
+def test_pictures_and_answers_follow_the_seeds_and_arms(headline):
+    assert "(+1.8 to +2.2, n = 3)" in sentences.conclusions(headline)
+    few = Study(seeds=2)
+    assert "n = 2)" in sentences.conclusions(few) and "n = 3" not in sentences.conclusions(few)
+    assert "n = 2" in pictures.differences(few).axes[0].get_title() + str(texts(pictures.differences(few)))
+    for seed in range(3):
+        for arm in ("fixed", "decay"):
+            save("paper-table-1", arm, seed, {25_000: 0.7, 70_000: 0.8})
+    assert "n = 2" in texts(pictures.paper(few)) and "n = 3" not in texts(pictures.paper(few))
+    assert len(pictures.paper(Study(arms=["fixed"])).axes[0].get_yticks()) == 1
+
+
+def texts(figure):
+    return [text.get_text().strip() for text in figure.axes[0].texts]
+
+
+def test_a_comparison_without_a_partner_is_no_picture(save_only_the_headline, capsys):
+    for name in ("differences", "cycle-ends"):
+        assert pictures.PICTURES[name](Study()) is None
+        assert "`python -m clr run headline-controls --scale full`" in capsys.readouterr().out
+    save("controls", "fixed-25k", 0, {25_000: 0.7})
+    assert pictures.control_differences(Study()) is None
+
+
+@pytest.fixture
+def save_only_the_headline():
+    save("headline", "fixed", 0, {32_000: 0.7, 70_000: 0.75})
+    save("headline", "triangular", 0, {32_000: 0.77, 35_000: 0.7})
+
+
+def test_synthetic_images_at_full_length_are_read_where_they_are_kept():
+    assert Study(dataset="synthetic").root == experiments.results_folder("synthetic", "full")
+
+
+def test_a_clone_may_be_called_after_a_scale(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLR_HOME", str(tmp_path / "clr-quick"))
+    assert Study("quick").root.parent == tmp_path / "clr-quick" / "runs" / "synthetic-quick"
+
+
 def test_status_says_scale_data_set_and_what_has_finished(headline):
     status = headline.status()
     assert status.startswith(

@@ -4,16 +4,16 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clr import paths, results
 from clr.experiments import catalogue, tables
 
 
-def test_all_arms_of_nothing_is_an_empty_table_with_its_columns():
-    assert tables.arms_table("cifar10").empty and {"accuracy", "source", "reported"} <= set(
-        tables.arms_table("cifar10")
-    )
+def of(*names):
+    """The runs of some experiments."""
+    return pd.concat([results.read(experiment=name) for name in names])
 
 
 def test_arms_stand_beside_what_was_reported(save):
@@ -50,15 +50,18 @@ def test_every_experiment_has_an_empty_table_before_anything_has_run(name):
     assert table.empty and list(table.columns) == ["arm", "updates", *reported]
 
 
-def test_all_arms_leave_out_range_tests_and_keep_the_catalogues_order(save):
-    save("controls", "fixed-25k", 0, {25_000: 0.7})
-    save("headline", "fixed", 0, {70_000: 0.75})
-    save("range-test", "quick-unit", 0, {4000: 0.6})
-    save("headline", "triangular", 0, {35_000: 0.75}, "cifar10-jpeg")
-    arms = tables.arms_table("cifar10")
-    assert arms[["experiment", "arm"]].to_numpy().tolist() == [["headline", "fixed"], ["controls", "fixed-25k"]]
-    assert arms["source"].tolist()[0] == catalogue.PORT and arms["source"].isna()[1]
-    assert arms["reported"].tolist()[0] == 0.759
+def test_arms_are_read_where_something_was_reported_of_them(save):
+    assert tables.beside_reported("headline", of("headline")).empty
+    save("headline", "triangular", 0, {20_000: 0.7, 21_000: 0.1, 32_000: 0.75, 35_000: 0.72})
+    save("headline", "fixed", 0, {20_000: 0.6, 32_000: 0.65, 70_000: 0.75})
+    found = tables.beside_reported("headline", of("headline")).set_index(["arm", "iterations"])
+    assert found["accuracy"].to_dict() == {
+        ("fixed", 70_000): 0.75, ("triangular", 20_000): 0.7, ("triangular", 32_000): 0.75, ("triangular", 35_000): 0.72
+    }  # fmt: skip
+    assert found["reported"].to_dict() == {
+        ("fixed", 70_000): 0.759, ("triangular", 20_000): 0.759, ("triangular", 32_000): 0.772,
+        ("triangular", 35_000): 0.753,
+    }  # fmt: skip
 
 
 def test_differences_are_those_of_the_pairs_at_one_number_of_updates(save):
@@ -66,11 +69,11 @@ def test_differences_are_those_of_the_pairs_at_one_number_of_updates(save):
         save("controls", "fixed-25k", seed, {20_000: 0.1, 25_000: accuracy})
         save("controls", "linear-25k", seed, {25_000: accuracy + 0.02})
         save("paper-table-1", "fixed", seed + 1, {25_000: 0.60, 70_000: 0.9})
-    table = tables.differences("fixed-25k", 25_000, ("controls", "paper-table-1"))
+    table = tables.differences(of("controls", "paper-table-1"), "fixed-25k", 25_000)
     assert table["arm"].tolist() == ["linear-25k", "fixed"] and table["n"].tolist() == [3, 2]
     assert table["points"].tolist() == pytest.approx([2, -12.5]) and table["low"][0] == pytest.approx(2)
     assert np.isnan(table["low"][1])  # two pairs have no interval of their own
-    assert tables.differences("fixed-25k", 25_000, ["mults"]).empty
+    assert tables.differences(of("mults"), "fixed-25k", 25_000).empty
 
 
 def test_range_test_bounds_are_those_of_each_arm_and_data_set(save):
@@ -123,12 +126,9 @@ def test_runs_of_an_experiment_that_is_not_in_the_catalogue_are_summarised_too(s
     assert tables.summaries("my-own")["iterations"].tolist() == [24_000, 25_000]
 
 
-def test_an_arm_is_read_where_something_was_reported_of_it_too(save):
+def test_an_arm_is_summarised_where_something_was_reported_of_it_too(save):
     save("headline", "triangular", 0, {20_000: 0.7, 21_000: 0.1, 32_000: 0.75, 35_000: 0.72})
-    save("headline", "fixed", 0, {20_000: 0.6, 32_000: 0.65, 70_000: 0.75})
-    found = tables.arms_table("cifar10")
-    assert found["iterations"].tolist() == [70_000, 20_000, 32_000, 35_000]
-    assert found["reported"].tolist() == [0.759, 0.759, 0.772, 0.753] and set(found["source"]) == {catalogue.PORT}
+    assert tables.summaries("headline")["iterations"].tolist() == [20_000, 32_000, 35_000]
 
 
 def test_the_difference_from_what_was_reported_is_in_points(save):
@@ -151,7 +151,7 @@ def test_differences_are_by_data_set_the_best_first_and_without_arms_that_have_n
         save("controls", arm, 0, {25_000: accuracy}, "cifar10-jpeg")
         save("controls", arm, 0, {25_000: accuracy})
     save("controls", "one-cycle-25k", 1, {25_000: 0.9})  # of a seed that the reference does not have
-    table = tables.differences("fixed-25k", 25_000, ["controls"])
+    table = tables.differences(of("controls"), "fixed-25k", 25_000)
     assert table[["dataset", "arm", "points", "n"]].to_numpy().tolist() == [
         ["cifar10", "linear-25k", 25, 1], ["cifar10", "triangular-25k", -25, 1],
         ["cifar10-jpeg", "linear-25k", 25, 1], ["cifar10-jpeg", "triangular-25k", -25, 1],

@@ -93,6 +93,24 @@ def test_a_picture_that_fails_stops_the_runs(small, configs, tmp_path, monkeypat
     assert stopped == [True, True]
 
 
+def test_a_run_that_fails_stops_the_others(small, configs, tmp_path, monkeypatch):
+    (first, *_), stopped = configs.values(), []
+
+    def train(config, *_, stop, **__):
+        if config == first:
+            raise OSError("disk full")
+        until = time.monotonic() + 30
+        while not stop() and time.monotonic() < until:
+            time.sleep(0.01)
+        stopped.append(stop())
+        raise Stopped
+
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(OSError, match="disk full"):
+        watch(configs, small, lambda frame: None, tmp_path)
+    assert stopped == [True]
+
+
 def test_a_finished_run_keeps_its_checkpoint_until_all_are_finished(small, configs, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     whole = watch(configs, small, lambda frame: None, tmp_path)
