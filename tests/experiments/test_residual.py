@@ -144,7 +144,8 @@ def test_the_story_is_not_told_of_shortened_runs(with_bounds, capsys):
 
 def test_the_sentences_have_the_verdict_and_the_questions_that_have_their_runs(with_bounds, save):
     again = clr.suggest_bounds(BOUNDS.tests)
-    assert again.peaks == BOUNDS.peaks and (again.base_lr, again.max_lr) == (BOUNDS.base_lr, BOUNDS.max_lr)
+    for schedule in BOUNDS.peaks:
+        assert again.peak_lr(schedule) == pytest.approx(BOUNDS.peak_lr(schedule))
     assert sentences.proposed_bounds(with_bounds) == again.verdict
     assert sentences.proposed_bounds(Study(dataset="cifar10-jpeg")).startswith("No finding yet")
     assert sentences.residual(with_bounds) == "No finding yet: `python -m clr run resnet` trains what is missing."
