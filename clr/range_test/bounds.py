@@ -146,7 +146,7 @@ class Bounds:
         """Draw the curve, its band, the bounds with their intervals and the peak rate on `ax` (None for new axes)."""
         from clr.figures import draw_peak, draw_range_test
 
-        name = getattr(_in_logs(self.tests)[0], "metric_name", "metric")
+        name = _in_logs(self.tests)[0].metric_name
         ax = draw_range_test(ax, self.curve, self, self.spacing, metric=name)
         draw_peak(ax, self)
         return ax
@@ -254,7 +254,7 @@ def _estimate(places: Sequence[float], n_curves: int, samples: Sequence[float], 
 def _in_logs(tests: Sequence[RangeTest]) -> list[RangeTest]:
     """Return tests that chose -loss as metric with -log(loss) instead, if no loss is 0 or negative."""
     metrics = [test.frame["metric"].to_numpy(float) for test in tests]
-    if any(getattr(test, "metric_name", "") != "-loss" for test in tests) or any((m >= 0).any() for m in metrics):
+    if any(test.metric_name != "-loss" for test in tests) or any((m >= 0).any() for m in metrics):
         return list(tests)
     frames = [test.frame.assign(metric=-np.log(-metric)) for test, metric in zip(tests, metrics, strict=True)]
     return [replace(t, frame=frame, metric_name="-log(loss)") for t, frame in zip(tests, frames, strict=True)]
@@ -293,8 +293,8 @@ def _losses(test: RangeTest) -> tuple[Any, Any]:
         return lr, loss
     iterations = rows["iteration"].to_numpy(float)
     log_ratio = np.log(lr[-1] / lr[0]) / (iterations[-1] - iterations[0])  # per update
-    if losses := getattr(test, "losses", ()):
-        return lr[0] * np.exp((np.arange(1, len(losses) + 1) - iterations[0]) * log_ratio), np.array(losses)
+    if test.losses:
+        return lr[0] * np.exp((np.arange(1, len(test.losses) + 1) - iterations[0]) * log_ratio), np.array(test.losses)
     updates = np.diff(iterations, prepend=0.0)
     return lr * np.exp(-log_ratio * (updates - 1) / 2), loss  # a mean belongs to the geometric mean of its rates
 

@@ -124,7 +124,7 @@ def to_curve(test: Any) -> Curve:
     end = len(finite) if finite.all() else int(finite.argmin())
     diverged = test.diverged or end < len(finite) or (end > 0 and has_diverged(losses[:end], metric[:end], start))
     unchanged = end < len(finite) and end > 0 and np.isfinite(start) and not _has_changed(metric[:end], start)
-    bad_data = getattr(test, "bad_data", False) or unchanged
+    bad_data = test.bad_data or unchanged
     return Curve(np.log(lr[:end]) if log else lr[:end], metric[:end], start, bool(diverged), log, bool(bad_data))
 
 

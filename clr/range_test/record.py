@@ -109,8 +109,8 @@ def as_range_tests(tests: Any) -> list[RangeTest]:
     if isinstance(tests, pd.DataFrame):
         found = _from_table(tests)
     else:
-        found = [tests] if hasattr(tests, "frame") else tests
-        if not isinstance(found, Sequence) or not all(hasattr(test, "frame") for test in found):
+        found = [tests] if isinstance(tests, RangeTest) else tests
+        if not isinstance(found, Sequence) or not all(isinstance(test, RangeTest) for test in found):
             raise TypeError(f"tests must be range tests or a DataFrame, got {_checks.brief(tests)}")
     if not found or not all(test.frame["lr"].notna().any() for test in found):
         raise ValueError("tests must hold at least one curve with at least one rate, got none")

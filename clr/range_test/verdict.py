@@ -192,7 +192,7 @@ def _based_on(bounds: Any) -> list[str]:
 
 def _mean_predictor_warning(bounds: Any) -> list[str]:
     """Return a warning where the targets' mean makes most of the fall of the loss and is far from the outputs."""
-    tests = [test for test in bounds.tests if getattr(test, "constant_loss", None) is not None]
+    tests = [test for test in bounds.tests if test.constant_loss is not None]
     shares = []
     for test in tests:
         losses = test.frame["train_loss"].replace(np.inf, np.nan).dropna()
@@ -211,15 +211,14 @@ def _mean_predictor_warning(bounds: Any) -> list[str]:
 def _evaluation(bounds: Any, test: Any) -> list[str]:
     """Return what the metric is, and on what it is evaluated."""
     words: list[str] = []
-    chosen, examples = getattr(test, "metric_name", "metric"), getattr(test, "examples", 0)
-    if chosen != "metric":
-        words.append(f"The metric is {chosen}, since none was given.")
-    if examples:
+    if test.metric_name != "metric":
+        words.append(f"The metric is {test.metric_name}, since none was given.")
+    if test.examples:
         sharper = bounds.kind in (CurveKind.FLAT, CurveKind.TOO_NARROW, CurveKind.DISAGREE) or not _is_sharp(bounds)
-        words.append(f"Each evaluation looks at {examples} examples.")
+        words.append(f"Each evaluation looks at {test.examples} examples.")
         if sharper:
             words.append("More of them, in larger batches of val_loader, would sharpen the bounds.")
-    if any(getattr(test, "one_class", False) for test in bounds.tests):
+    if any(test.one_class for test in bounds.tests):
         words.append("All of them are of one class: is val_loader sorted, or are the loaders swapped?")
     if not all(test.held_out for test in bounds.tests):
         words.append("Some evaluation batches were also trained on. Pass a val_loader.")

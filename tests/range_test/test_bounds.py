@@ -1,7 +1,7 @@
 """From curves to bounds: known truth, honest intervals, verdicts, files and pictures."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -18,13 +18,8 @@ from clr.range_test.record import RangeTest
 matplotlib.use("Agg")
 
 
-@dataclass
-class Test:
-    __test__ = False
-    frame: pd.DataFrame
-    spacing: str = "exponential"
-    diverged: bool = False
-    held_out: bool = True
+def curve_of(rows, spacing="exponential", **fields):
+    return RangeTest(rows, spacing, **fields)
 
 
 def test_five_curves_say_so_and_have_a_band():
@@ -82,7 +77,7 @@ def test_asking_twice_gives_the_same_interval_and_leaves_the_random_state():
 def test_a_test_that_stopped_early_has_a_flag():
     cut = LOG < 3
     rows = pd.DataFrame({"lr": LOG[cut], "metric": (0.1 + 0.8 * up(LOG, 0.01))[cut], "train_loss": 1.0})
-    assert suggest_bounds(Test(rows, diverged=True)).max_lr == pytest.approx(1.0, rel=0.15)
+    assert suggest_bounds(curve_of(rows, diverged=True)).max_lr == pytest.approx(1.0, rel=0.15)
 
 
 def test_a_minority_of_curves_does_not_decide():
@@ -94,7 +89,7 @@ def test_a_minority_of_curves_does_not_decide():
 
 
 def test_batches_trained_on_are_mentioned():
-    assert "also trained on. Pass a val_loader" in suggest_bounds(Test(frame(hill(LOG)), held_out=False)).verdict
+    assert "also trained on. Pass a val_loader" in suggest_bounds(curve_of(frame(hill(LOG)), held_out=False)).verdict
 
 
 @pytest.mark.parametrize(
@@ -105,7 +100,7 @@ def test_batches_trained_on_are_mentioned():
         ([], ValueError, "at least one curve|spacing"),
         (3, TypeError, "range tests or a DataFrame, got 3"),
         ([3], TypeError, "range tests or a DataFrame"),
-        ([Test(frame(LOG)), Test(frame(LOG), "linear")], ValueError, "one spacing, got exponential and linear"),
+        ([curve_of(frame(LOG)), curve_of(frame(LOG), "linear")], ValueError, "one spacing, got exponential and linear"),
     ],
 )
 def test_bad_input(tests, error, message):
@@ -146,7 +141,7 @@ def test_plots_mark_bounds_and_intervals_on_the_axis_of_the_test(lr):
 def test_a_smooth_curve_ends_with_its_curve():
     bounds = suggest_bounds(frame(hill(LOG[:60]), LOG[:60]))
     assert bounds.curve["smooth"].notna().all()
-    shorter = suggest_bounds([Test(frame(hill(LOG))), Test(frame(hill(LOG[:60]), LOG[:60]))]).curve
+    shorter = suggest_bounds([curve_of(frame(hill(LOG))), curve_of(frame(hill(LOG[:60]), LOG[:60]))]).curve
     assert shorter["smooth"].notna().tolist() == [True] * 60 + [False] * 40
 
 
@@ -180,7 +175,7 @@ def test_a_rise_before_the_first_evaluation_leaves_the_lower_bound_open():
     assert bounds.base_ci == (0.0, bounds.base_lr) and bounds.base_lr == pytest.approx(0.1)
     assert (
         "base_lr: 0.1 or lower, where learning starts." in bounds.verdict
-        and "so base_lr is an upper limit." in bounds.verdict
+        and "so base_lr may be lower than shown." in bounds.verdict
     )
     late = curves[curves["seed"] == 2].assign(metric=np.clip(lr - 0.3, 0, 0.3))
     most = suggest_bounds(pd.concat([curves[curves["seed"] < 2], late]))
@@ -222,8 +217,8 @@ def test_curves_that_disagree_are_read_again_as_they_were_written(tmp_path):
 
 
 def test_no_rate_is_proposed_where_as_many_curves_have_bad_data_as_have_not():
-    good, bad = (Test(frame(hill(LOG)).assign(train_loss=FALLING_LOSS)) for _ in range(2))
-    bad.bad_data = True
+    rows = frame(hill(LOG)).assign(train_loss=FALLING_LOSS)
+    good, bad = (curve_of(rows, bad_data=bad_data) for bad_data in (False, True))
     bounds = suggest_bounds([good, bad])
     assert np.isnan(bounds.peak_lr("linear")) and bounds.verdict.splitlines()[:2] == [
         "Check the data for NaN and infinity.", "The curves disagree (1 peak, 1 bad data).",
@@ -289,7 +284,7 @@ def test_where_the_logarithm_of_a_loss_says_otherwise_the_verdict_advises_it():
 
 
 def test_equal_curves_are_said_to_be_equal():
-    curves = [Test(frame(hill(LOG))) for _ in range(3)]
+    curves = [curve_of(frame(hill(LOG))) for _ in range(3)]
     assert "All of them are equal: let train_loader shuffle" in suggest_bounds(curves).verdict
 
 
@@ -365,7 +360,9 @@ def test_a_peak_rate_above_max_lr_where_the_metric_falls_says_to_try_both():
 
 
 def test_training_that_fails_at_once_is_said_with_what_to_try():
-    bounds = suggest_bounds(Test(frame(hill(LOG)[:3], LOG[:3]).assign(train_loss=[1.0, np.nan, np.nan]), diverged=True))
+    bounds = suggest_bounds(
+        curve_of(frame(hill(LOG)[:3], LOG[:3]).assign(train_loss=[1.0, np.nan, np.nan]), diverged=True)
+    )
     assert bounds.kind is CurveKind.TOO_FEW and "at rates up to 0.00013" in bounds.verdict
     assert "Start from a smaller start_lr" in bounds.verdict and "as it should" not in bounds.verdict
 
@@ -390,8 +387,7 @@ def test_without_a_peak_rate_the_first_line_says_what_to_test():
 
 
 def test_no_rate_is_proposed_from_bad_data():
-    curve = Test(frame(hill(LOG)).assign(train_loss=FALLING_LOSS))
-    curve.bad_data = True
+    curve = curve_of(frame(hill(LOG)).assign(train_loss=FALLING_LOSS), bad_data=True)
     bounds = suggest_bounds(curve)
     assert np.isnan(bounds.peak_lr("linear")) and bounds.verdict.startswith("Check the data for NaN and infinity.")
 

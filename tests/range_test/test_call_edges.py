@@ -224,7 +224,7 @@ def test_the_logarithm_is_advised_beyond_a_factor_of_two(log_max_lr, said):
     ],
 )
 def test_more_examples_are_advised_where_an_interval_spans_a_factor_of_three(fields, more):
-    first, *rest = verdict._evaluation(told(**fields), SimpleNamespace(examples=7))
+    first, *rest = verdict._evaluation(told(**fields), SimpleNamespace(examples=7, metric_name="metric"))
     assert (
         first == "Each evaluation looks at 7 examples." and ["More of them" in words for words in rest] == [True] * more
     )

@@ -306,7 +306,7 @@ def test_the_metric_the_classes_and_the_batches_are_told_where_something_is_to_b
 
 
 def test_of_a_curve_of_which_nothing_more_is_known_nothing_more_is_said():
-    plain = SimpleNamespace(held_out=True, frame=TESTS[0].frame)
+    plain = RangeTest(TESTS[0].frame)
     assert verdict._evaluation(told(tests=(plain,)), plain) == []
     assert verdict._mean_predictor_warning(told(tests=(plain,))) == []
 
