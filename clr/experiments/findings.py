@@ -86,7 +86,8 @@ def format_effect(row: Any) -> str:
     return f"{text[:-1]}; 90%: {row.low90:{spec}} to {row.high90:{spec}})" if row.verdict == "equal" else text
 
 
-def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataFrame) -> list[Any]:
+def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a row of `findings`."""
     value, n = float(pairs.mean()), len(pairs)
     sem, df, interval = _standard_error(question, dataset, pairs, frame)
     (low, high), (low90, high90) = (t_interval(value, sem, df + 1, level) for level in (0.95, 0.90))
@@ -95,11 +96,15 @@ def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataF
     answer = question.answers.get(verdict, "Open")
     if n < results.MIN_RUNS and answer != "Open":
         answer = f"Preliminary: {answer[0].lower()}{answer[1:]}"
-    return [
-        question.key, question.text, verdict, answer, question.what, value, low, high, low90, high90, n, interval,
-        question.measure, dataset, question.first.experiment, question.first.arm,
-        f"{question.second.experiment}/{question.second.arm}", question.note,
-    ]  # fmt: skip
+    first, second = question.first, question.second
+    return {
+        "key": question.key, "question": question.text, "what": question.what, "note": question.note,
+        "verdict": verdict, "answer": answer,
+        "value": value, "low": low, "high": high, "low90": low90, "high90": high90,
+        "n": n, "interval": interval, "unit": question.measure,
+        "dataset": dataset, "experiment": first.experiment, "arm": first.arm,
+        "against": f"{second.experiment}/{second.arm}",
+    }  # fmt: skip
 
 
 def _verdict(question: Question, at95: tuple[float, float], at90: tuple[float, float], margin: float) -> str:

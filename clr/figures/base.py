@@ -75,13 +75,14 @@ def look(arm: str) -> tuple[str, Any, str]:
     >>> look("linear-32k")[2]
     'line to zero'
     """
-    for start, (family, words) in ARMS.items():
-        if arm.startswith(start):
-            without = " without multipliers" if arm.endswith("-without") else ""
-            dashes = (4, 1) if "drops" in words else FAMILIES[family][1]
-            return FAMILIES[family][0], dashes, words + without
-    colour, dashes = FAMILIES.get(arm, FAMILIES["other"])
-    return colour, dashes, arm
+    starts = [start for start in ARMS if arm.startswith(start)]
+    if not starts:
+        colour, dashes = FAMILIES.get(arm, FAMILIES["other"])
+        return colour, dashes, arm
+    family, words = ARMS[max(starts, key=len)]
+    colour, dashes = FAMILIES[family]
+    without = " without multipliers" if arm.endswith("-without") else ""
+    return colour, (4, 1) if "drops" in words else dashes, words + without
 
 
 def line_style(arm: str) -> dict[str, Any]:
