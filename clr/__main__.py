@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        _check_home()
+        paths.home()  # CLR_HOME may point nowhere
         options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
@@ -52,11 +52,6 @@ def _user_input() -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from error
-
-
-def _check_home() -> None:
-    if os.environ.get("CLR_HOME") and not paths.home().parent.is_dir():
-        raise CommandError(f"CLR_HOME must be a folder, or a new one in a folder, got {os.environ['CLR_HOME']!r}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,6 +36,11 @@ def brief(value: Any) -> str:
         return f"a value of type {type(value).__name__}"
 
 
+def listed(values: Iterable[Any]) -> str:
+    """Return values with commas between, short enough for a message."""
+    return shorten(", ".join(map(str, values)))
+
+
 def warn(text: str) -> None:
     """Warn at the line of the user's call: the innermost that is neither in clr nor in torch."""
     frame, level = sys._getframe(1), 2
@@ -182,8 +187,7 @@ def columns(name: str, frame: Any, needed: Iterable[str]) -> Any:
     if not hasattr(frame, "columns"):
         raise TypeError(f"{name} must be a DataFrame, got {brief(frame)}")
     if missing := [column for column in needed if column not in frame]:
-        found = shorten(", ".join(map(str, frame.columns)))
-        raise ValueError(f"{name} must have the column {missing[0]!r}, got {found}")
+        raise ValueError(f"{name} must have the column {missing[0]!r}, got {listed(frame.columns)}")
     return frame
 
 

@@ -142,7 +142,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
 def usual_folder() -> Path:
     """Return the folder that `CLR_DATA` names, else `data/`."""
     named = os.environ.get("CLR_DATA", "synthetic")
-    return paths.home() / "data" if named in ("", "synthetic") else Path(named).expanduser()
+    return paths.home() / "data" if named in ("", "synthetic") else _checks.path("CLR_DATA", named)
 
 
 def _archives(folder: Path) -> list[str]:

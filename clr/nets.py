@@ -145,7 +145,7 @@ class CaffeNet(nn.Sequential):
 
     def __init__(self, init: str = "caffe", generator: torch.Generator | None = None) -> None:
         if generator is not None and not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
+            raise TypeError(f"generator must be a torch.Generator, got {_checks.brief(generator)}")
         super().__init__(self._layers())
         self.reset_parameters(init, generator)
 

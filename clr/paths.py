@@ -15,9 +15,16 @@ __all__ = ["atomic_write", "home", "require_writable"]
 
 
 def home() -> Path:
-    """Return the folder that holds data/, results/, runs/ and images/."""
+    """Return the folder that holds data/, results/, runs/ and images/.
+
+    Raises:
+        FileNotFoundError: CLR_HOME is neither a folder nor a new one in a folder.
+    """
     if named := os.environ.get("CLR_HOME"):
-        return Path(os.path.expandvars(named)).expanduser().resolve()
+        folder = Path(os.path.expandvars(named)).expanduser().resolve()
+        if not folder.parent.is_dir():
+            raise FileNotFoundError(f"CLR_HOME must be a folder, or a new one in a folder, got {named!r}")
+        return folder
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "clr").is_dir() and (folder / "notebooks").is_dir():

@@ -59,7 +59,7 @@ def save(folder: Path, seed: int, rows: Sequence[Mapping[str, float]], record: M
     """
     folder, seed = _checks.path("folder", folder), _checks.seed("seed", seed)
     if not rows or any(set(row) != set(COLUMNS) for row in rows):
-        raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {rows!r}")
+        raise ValueError(f"rows must each have {', '.join(COLUMNS)}, and be at least one, got {_checks.brief(rows)}")
     if missing := {"config", "data"} - record.keys():
         raise ValueError(f"record must have config and data, got no {min(missing)}")
     text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n", na_rep="nan")
@@ -179,9 +179,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     try:
         sample = np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"values must be numbers, got {values!r}") from error
+        raise TypeError(f"values must be numbers, got {_checks.brief(values)}") from error
     if sample.ndim != 1:
-        raise ValueError(f"values must be a sequence of numbers, got {values!r}")
+        raise ValueError(f"values must be a sequence of numbers, got {_checks.brief(values)}")
     if len(sample) < 2:
         return (float("nan"), float("nan"))
     low, high = t_interval(sample.mean(), stats.sem(sample), len(sample))

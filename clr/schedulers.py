@@ -67,7 +67,7 @@ class PolicyLR(LRScheduler):
         self, optimizer: Optimizer, policy: Callable[[int], Any], momentum: Callable[[int], Any] | None = None
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {_checks.brief(optimizer)}")
         for name, value in {"policy": policy, **({} if momentum is None else {"momentum": momentum})}.items():
             if not callable(value):
                 hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
@@ -119,21 +119,25 @@ class PolicyLR(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken; its rate (and momentum) is in the optimizer at once.
 
-        A state without multipliers, as other schedulers and older versions save it, keeps those taken at construction.
-        Its position counts as updates.
+        A state without multipliers, as other schedulers save it, keeps those taken at construction, with a warning: its
+        position counts as updates.
         """
         if not isinstance(state_dict, Mapping) or not state_dict.keys() >= {"last_epoch", "_last_lr"}:
-            known = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else repr(state_dict)
+            known = _checks.brief(list(state_dict) if isinstance(state_dict, Mapping) else state_dict)
             raise ValueError(f"state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got {known}")
         last_epoch = state_dict["last_epoch"]
         if isinstance(last_epoch, bool) or not isinstance(last_epoch, int):
             raise TypeError(f"state_dict must have an integer 'last_epoch', got {_checks.brief(last_epoch)}")
-        multipliers = tuple(state_dict.get("multipliers", self.multipliers))
+        if "multipliers" not in state_dict:
+            _checks.warn("state_dict lacks 'multipliers': it is another scheduler's, whose position counts as updates")
+        multipliers = state_dict.get("multipliers", self.multipliers)
+        if not isinstance(multipliers, (list, tuple)):
+            raise TypeError(f"state_dict must have a list of 'multipliers', got {_checks.brief(multipliers)}")
         if len(multipliers) > (groups := len(self.optimizer.param_groups)):
             raise ValueError(f"state_dict must be of {groups} groups, as the optimizer's, got {len(multipliers)}")
         self._compare(state_dict)
         self.last_epoch, self._hints = last_epoch, Hints()
-        self._groups.remember(multipliers)
+        self._groups.remember(tuple(multipliers))
         if state_dict["_last_lr"]:
             self.last_epoch -= 1
             self._initial_step()  # torch's: a step before which no optimizer.step() is asked for

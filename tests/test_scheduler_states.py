@@ -87,7 +87,8 @@ def test_a_run_of_cyclic_lr_goes_on_under_a_policy():
     first = CyclicLR(sgd(), 0.01, 0.1, 4, cycle_momentum=False)
     used(first, 7)
     again = PolicyLR(sgd(), POLICY)
-    again.load_state_dict(first.state_dict())
+    with pytest.warns(UserWarning, match="lacks 'multipliers': it is another scheduler's, whose position counts as"):
+        again.load_state_dict(first.state_dict())
     assert used(again, 5) == [POLICY(k) for k in range(7, 12)]
 
 
@@ -107,18 +108,25 @@ def test_a_state_has_its_multipliers_and_one_without_keeps_those_of_construction
     again.load_state_dict(through_a_file(first.state_dict()))
     assert again.get_last_lr() == [0.05, 0.2]
     again = PolicyLR(grouped({"lr": 0.02}, {"lr": 0.04}), Fixed(0.2))
-    again.load_state_dict({"last_epoch": 3, "_last_lr": [0.05, 0.2]})
+    with pytest.warns(UserWarning, match="lacks 'multipliers'"):
+        again.load_state_dict({"last_epoch": 3, "_last_lr": [0.05, 0.2]})
     assert again.get_last_lr() == [0.1, 0.2]
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"optimizer": 1}, "state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got 'optimizer'"),
+        ({"optimizer": 1}, "state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got .'optimizer'"),
         (5, "state_dict must be a scheduler's, with 'last_epoch' and '_last_lr', got 5"),
+        (dict.fromkeys(map(str, range(1000))), r"state_dict must be a scheduler's, .*, got \['0', .*'999'\]"),
         ({"last_epoch": 1, "_last_lr": [], "multipliers": [1, 1]}, "state_dict must be of 1 groups, .*, got 2"),
+        ({"last_epoch": 1, "_last_lr": [], "multipliers": 1}, "state_dict must have a list of 'multipliers', got 1"),
     ],
 )
-def test_a_state_of_something_else_is_refused(state, message):
-    with pytest.raises(ValueError, match=message):
-        PolicyLR(sgd(), POLICY).load_state_dict(state)
+def test_a_state_of_something_else_is_refused_and_changes_nothing(state, message):
+    scheduler = PolicyLR(sgd(), POLICY)
+    used(scheduler, 3)
+    before = scheduler.state_dict()
+    with pytest.raises((TypeError, ValueError), match=message) as raised:
+        scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == before and len(str(raised.value)) < 500

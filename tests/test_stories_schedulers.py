@@ -150,7 +150,7 @@ TestStory = Story.TestCase
 
 
 def forgets_multipliers(self):
-    return {"last_epoch": self.last_epoch, "_last_lr": self.get_last_lr()}
+    return {"last_epoch": self.last_epoch, "_last_lr": [], "multipliers": [1.0] * len(self.multipliers)}
 
 
 def loads_one_late(self, state, load=PolicyLR.load_state_dict):

@@ -152,7 +152,8 @@ def test_pin_torchs_first_rate_of_a_resume_is_another():
         [0.18, 0.1]
     )  # the first should be 0.082: between 0.01 and 0.1, not 0.5 and 0.1
     ours = PolicyLR(sgd(lr=0.5), Triangular(0.01, 0.1, 5))
-    ours.load_state_dict({"last_epoch": 4, "_last_lr": [0.5]})
+    with pytest.warns(UserWarning, match="lacks 'multipliers'"):
+        ours.load_state_dict({"last_epoch": 4, "_last_lr": [0.5]})
     assert used(ours, 2) == pytest.approx([0.082, 0.1])
 
 

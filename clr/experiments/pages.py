@@ -14,7 +14,7 @@ import joblib
 import pandas as pd
 import torch
 
-from clr import paths
+from clr import data, paths
 
 __all__ = ["NotebookError", "execute", "find_notebooks", "write_index"]
 
@@ -76,8 +76,8 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def _environment(home: Path, scale: str) -> dict[str, str]:
-    images = os.environ.get("CLR_DATA") or str(paths.home() / "data")
-    images = images if images == "synthetic" else os.path.abspath(images)  # a kernel starts in another folder
+    synthetic = os.environ.get("CLR_DATA") == "synthetic"
+    images = "synthetic" if synthetic else str(data.usual_folder().absolute())  # a kernel starts in another folder
     environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": images, "CLR_SCALE": scale, "CLR_STATIC": "1"}
     environment |= {"CLR_IMAGES": str(home / "images"), "PYTHONUTF8": "1", "TQDM_DISABLE": "1"}
     environment.setdefault("OMP_NUM_THREADS", str(min(torch.get_num_threads(), joblib.cpu_count())))  # heeds quotas

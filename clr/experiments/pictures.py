@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from clr import figures, results
+from clr import _checks, figures, results
 from clr.experiments import tables
 from clr.experiments.catalogue import REPORTED_BOUNDS
 from clr.experiments.study import Study
@@ -269,10 +269,11 @@ PICTURES: dict[str, Callable[[Study], Figure | None]] = {
 
 def save(study: Study, folder: str | os.PathLike[str]) -> None:
     """Save every picture whose runs have finished, by its name, and say nothing of the others."""
-    os.makedirs(folder, exist_ok=True)
+    folder = _checks.path("folder", folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
         with redirect_stdout(StringIO()):
             figure = draw(study)
         if figure:
-            figure.savefig(os.path.join(folder, f"{name}.png"))
+            figure.savefig(folder / f"{name}.png")
             plt.close(figure)

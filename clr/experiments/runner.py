@@ -83,7 +83,7 @@ def _choose_arms(name: str, arms: Sequence[str] | None) -> dict[str, RunConfig]:
     if arms is None:
         return known
     if isinstance(arms, str) or not arms or not all(isinstance(pattern, str) for pattern in arms):
-        raise TypeError(f"arms must be a sequence of names, got {arms!r}")
+        raise TypeError(f"arms must be a sequence of names, got {_checks.brief(arms)}")
     for pattern in arms:
         if not any(fnmatch(arm, pattern) for arm in known):
             raise ValueError(f"arms must be among {name}'s, {', '.join(known)}, got {pattern!r}")
@@ -257,7 +257,7 @@ def _place(
 ) -> _Place:
     devices, n_jobs = check_machine(device, n_jobs)
     if not isinstance(data, Cifar10):
-        raise TypeError(f"data must be a data set of clr.data, got {data!r}")
+        raise TypeError(f"data must be a data set of clr.data, got {_checks.brief(data)}")
     root = (
         results_folder(data.name, scale, precision) if results_dir is None else _checks.path("results_dir", results_dir)
     )

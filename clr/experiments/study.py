@@ -35,6 +35,10 @@ class Study:
         _checks.choice("scale", self.scale, SCALES)
         if self.seeds is not None:
             _checks.positive_int("seeds", self.seeds)
+        if self.arms is not None:
+            known = {arm for experiment in EXPERIMENTS.values() for arm in experiment.arms}
+            if isinstance(self.arms, str) or not set(self.arms) <= known:
+                raise ValueError(f"arms must be a list of arms, such as ['fixed'], got {_checks.brief(self.arms)}")
         if self.precision is not None:
             _checks.RULES["precision"]("precision", self.precision)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
+from clr import _checks
 from clr.data import Cifar10
 from clr.experiments.speed import in_words, seconds_per_update
 from clr.results import COLUMNS
@@ -21,7 +23,10 @@ __all__ = ["watch"]
 
 
 def watch(
-    configs: Mapping[str, RunConfig], data: Cifar10, show: Callable[[pd.DataFrame], None], folder: Path
+    configs: Mapping[str, RunConfig],
+    data: Cifar10,
+    show: Callable[[pd.DataFrame], None],
+    folder: str | os.PathLike[str],
 ) -> pd.DataFrame:
     """Train some runs side by side, and once per second show the rows so far; return all rows.
 
@@ -37,6 +42,7 @@ def watch(
     """
     rows: list[dict[str, Any]] = []
     stop, clock = threading.Event(), _Clock(configs)
+    folder = _checks.path("folder", folder)
     checkpoints = {arm: folder / f"{arm}-{_digest(config, data)}.checkpoint" for arm, config in configs.items()}
 
     def one(arm: str, config: RunConfig) -> None:

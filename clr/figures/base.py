@@ -160,7 +160,7 @@ def updates_axis(ax: Axes, label: str = "updates") -> None:
 def check_axes(ax: Any) -> Axes:
     """Return matplotlib axes."""
     if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be matplotlib axes, got {ax!r}")
+        raise TypeError(f"ax must be matplotlib axes, got {_checks.brief(ax)}")
     return ax
 
 
@@ -176,7 +176,7 @@ def check_runs(ax: Axes, frame: Any, columns: Sequence[str] = ()) -> pd.DataFram
     _checks.columns("frame", frame, ("dataset", "arm", "iteration", "test_accuracy", *columns))
     for name, words in {"dataset": "data set", "scale": "scale"}.items():
         if name in frame and frame[name].nunique() > 1:
-            raise ValueError(f"frame must hold one {words}, got {', '.join(frame[name].unique())}")
+            raise ValueError(f"frame must hold one {words}, got {_checks.listed(frame[name].unique())}")
     for scale in set(frame.get("scale", ())) - {"full"}:
         ax.text(
             0.5, 0.5, f"{scale} run: compare shapes, not accuracies", transform=ax.transAxes, ha="center", va="center",

@@ -37,7 +37,7 @@ def draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], iteration
     """
     check_axes(ax)
     if not isinstance(policies, Mapping):
-        raise TypeError(f"policies must be a mapping of names to policies, got {policies!r}")
+        raise TypeError(f"policies must be a mapping of names to policies, got {_checks.brief(policies)}")
     iterations = _checks.positive_int("iterations", iterations)
     k = np.arange(iterations + 1)
     others = [name for name in policies if name not in FAMILIES]
@@ -65,7 +65,7 @@ def draw_accuracy(ax: Axes, frame: pd.DataFrame, cycles: Mapping[str, int] | Non
     check_runs(check_axes(ax), frame)
     cycles = {arm: _checks.positive_int(f"cycles[{arm!r}]", cycle) for arm, cycle in (cycles or {}).items()}
     if "experiment" in frame and frame["experiment"].nunique() > 1:
-        raise ValueError(f"frame must hold one experiment, got {', '.join(frame['experiment'].unique())}")
+        raise ValueError(f"frame must hold one experiment, got {_checks.listed(frame['experiment'].unique())}")
     labels = []
     for arm, runs in frame.groupby("arm"):
         colour, _, words = look(str(arm))

@@ -77,7 +77,7 @@ def _draw_arm(ax: Axes, arm: str, runs: pd.DataFrame, cycle: int | None) -> tupl
 def _target(frame: pd.DataFrame, reference: str) -> tuple[float, int]:
     rows = mean_rows(frame[frame["arm"] == reference])
     if rows.empty:
-        raise ValueError(f"frame must hold the arm {reference!r}, got {', '.join(frame['arm'].unique())}")
+        raise ValueError(f"frame must hold the arm {reference!r}, got {_checks.listed(frame['arm'].unique())}")
     return float(rows["accuracy"].iloc[-1]), int(rows.index[-1])
 
 

@@ -131,7 +131,7 @@ class Bounds:
         """
         peak, n = self.peak_lr(schedule), _checks.positive_int("iterations", iterations)
         if not np.isfinite(peak):
-            raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {self.verdict}")
+            raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {self.verdict.splitlines()[0]}")
         if schedule == "triangular":
             if n < 2 * _checks.positive_int("cycles", cycles):
                 raise ValueError(f"cycles must be at most iterations / 2, got {cycles} in {n} iterations")

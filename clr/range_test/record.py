@@ -125,8 +125,7 @@ def as_range_tests(tests: Any) -> list[RangeTest]:
 def _from_table(table: pd.DataFrame) -> list[RangeTest]:
     missing = [name for name in ("lr", "metric") if name not in table]
     if missing:
-        known = ", ".join(map(str, table.columns))
-        raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {known}")
+        raise ValueError(f"tests must have the column {missing[0]!r} (rename yours), got {_checks.listed(table)}")
     for name in ("lr", "metric"):
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise TypeError(f"tests must hold numbers in the column {name!r}, got {table[name].dtype}")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
+from clr import _checks
 from clr.range_test.randomness import GENERATORS, keep_generator, parts, preserve_rng
 
 __all__ = ["preserve_state"]
@@ -79,7 +80,7 @@ def _restore_all(restores: list[tuple[str, Restore]]) -> None:
         except Exception as error:
             failed[name] = error
     if failed:
-        names = ", ".join(name.replace("._parameters", "").replace("._buffers", "") for name in failed)
+        names = _checks.listed(name.replace("._parameters", "").replace("._buffers", "") for name in failed)
         first = next(iter(failed.values()))
         raise RuntimeError(f"could not restore {names} (all else is as it was): {first}") from first
 

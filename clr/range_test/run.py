@@ -188,7 +188,7 @@ def check_arguments(
     for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             hint = ": wrap it in a DataLoader" if isinstance(loader, torch.utils.data.Dataset) else ""
-            raise TypeError(f"{name} must be an iterable that can be iterated again, got {loader!r}{hint}")
+            raise TypeError(f"{name} must be an iterable that can be iterated again, got {_checks.brief(loader)}{hint}")
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
         if name != "metric" or value is not None:
             _checks.function(name, value)
@@ -199,7 +199,7 @@ def check_arguments(
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
     if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {_checks.brief(scaler)}")
 
 
 def _check_trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -54,7 +54,7 @@ class RunConfig:
         known = {"net": partial(_checks.choice, known=NETS), "optimizer": partial(_checks.choice, known=SOLVERS)}
         _checks.fields(self, _checks.RULES, **known)
         if not isinstance(self.policy, Policy):
-            raise TypeError(f"policy must be one of clr's policies, got {self.policy!r}")
+            raise TypeError(f"policy must be one of clr's policies, got {_checks.brief(self.policy)}")
         inits = ("he",) if self.net in RESNETS else ("caffe", "torch")
         if self.init not in inits:
             raise ValueError(f"init must be {' or '.join(map(repr, inits))} for {self.net}, got {self.init!r}")
@@ -121,4 +121,4 @@ def _first_mismatch(name: str, found: Any, asked: Any) -> str | None:
             if difference := _first_mismatch(f"{name}.{key}".lstrip("."), found.get(key), asked.get(key)):
                 return difference
         return None
-    return None if found == asked else f"{name} is {found!r}, asked for {asked!r}"
+    return None if found == asked else f"{name} is {_checks.brief(found)}, asked for {_checks.brief(asked)}"

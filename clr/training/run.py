@@ -6,6 +6,7 @@ So an interrupted run resumes from its checkpoint bit for bit. One device, threa
 bits; across those, numbers are equal up to rounding.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,9 @@ def train(
         ValueError: the device is not there, or cannot train, or has only a slow bfloat16.
     """
     if not isinstance(config, RunConfig):
-        raise TypeError(f"config must be a RunConfig, got {config!r}")
+        raise TypeError(f"config must be a RunConfig, got {_checks.brief(config)}")
     if not isinstance(data, Cifar10):
-        raise TypeError(f"data must be a data set of clr.data, got {data!r}")
+        raise TypeError(f"data must be a data set of clr.data, got {_checks.brief(data)}")
     checkpoint = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     _checks.function("progress", progress)
     _checks.function("stop", stop)
@@ -85,14 +86,16 @@ def train(
         return _train(config, data, device, state, progress, stop, watch)
 
 
-def evaluate(config: RunConfig, data: Cifar10, weights: Path, device: str = "cpu") -> dict[str, float]:
+def evaluate(
+    config: RunConfig, data: Cifar10, weights: str | os.PathLike[str], device: str = "cpu"
+) -> dict[str, float]:
     """Return the test loss and accuracy of a net from its weights (safetensors), evaluated as in its run."""
     from safetensors.torch import load_file
 
     with machine.cpu_threads(1), cuda.on_device(device):
         with cuda.shared(device):
             net = _net(config, device)
-            net.load_state_dict(load_file(weights))
+            net.load_state_dict(load_file(_checks.path("weights", weights)))
             batches = _batches(config, data, device)
         return batches.evaluate(net, precision=config.precision)
 
