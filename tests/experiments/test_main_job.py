@@ -82,6 +82,14 @@ def test_a_kernel_whose_port_was_taken_is_started_once_more(monkeypatch, tmp_pat
     assert len(left) == 1
 
 
+def test_notebooks_find_data_below_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.setenv("CLR_DATA", "$PLACE/images")
+    assert pages._environment(tmp_path, "tiny")["CLR_DATA"] == str(tmp_path / "images")
+    monkeypatch.setenv("CLR_DATA", "synthetic")
+    assert pages._environment(tmp_path, "tiny")["CLR_DATA"] == "synthetic"
+
+
 def test_runs_on_another_stand_in_are_set_aside_and_kept(small, save, tmp_path, capsys):
     folder = tmp_path / "results" / "synthetic" / "headline" / "fixed"
     folder.mkdir(parents=True)

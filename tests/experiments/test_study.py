@@ -87,6 +87,26 @@ def test_synthetic_images_at_full_length_are_read_where_they_are_kept():
     assert Study(dataset="synthetic").root == experiments.results_folder("synthetic", "full")
 
 
+@pytest.mark.parametrize("arms", ["fixed", ["fixd"], ["fixed"] * 100 + ["fixd"]])
+def test_arms_that_no_experiment_has_are_refused(arms):
+    with pytest.raises(ValueError, match=r"arms must be a list of arms, such as \['fixed'\], got") as raised:
+        Study(arms=arms)
+    assert len(str(raised.value)) < 500
+
+
+def test_a_home_that_is_nowhere_is_no_empty_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLR_HOME", str(tmp_path / "no" / "where"))
+    with pytest.raises(FileNotFoundError, match="CLR_HOME must be a folder, or a new one in a folder, got '.*where'"):
+        Study().status()
+
+
+def test_pictures_are_saved_in_a_folder_below_the_users_home(headline, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # on Windows
+    pictures.save(headline, "~/images")
+    assert (tmp_path / "images" / "headline.png").exists()
+
+
 def test_a_clone_may_be_called_after_a_scale(tmp_path, monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "clr-quick"))
     assert Study("quick").root.parent == tmp_path / "clr-quick" / "runs" / "synthetic-quick"
