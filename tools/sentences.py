@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from clr import results
-from clr.experiments import pictures, sentences
+from clr.experiments import findings, pictures, sentences
 from clr.experiments.study import Study
 from clr.figures import claims
 from clr.figures.base import look
@@ -21,7 +21,18 @@ __all__ = [
 
 REGRET = Path(__file__).parents[1] / "benchmarks" / "results" / "range_test_regret" / "regret.json"
 AIM = 15  # percent: the highest regret that the benchmark aims at
-PRODIGY = "no finder: Prodigy"
+AGAINST_LINE = {
+    "above": "**cycles finish above a line to zero**",
+    "below": "**cycles finish below a line to zero**",
+    "equal": "**cycles equal a line to zero within one point**",
+    "open": "no clear difference between cycles and a line to zero",
+}
+AGAINST_FIXED = {
+    "above": "**cycles beat the best of three fixed rates**",
+    "below": "**the best of three fixed rates beats cycles**",
+    "equal": "**cycles equal the best of three fixed rates within one point**",
+    "open": "no clear difference between cycles and the best of three fixed rates",
+}
 SHOWN = ("a-quick", "a-full")  # of `clr.experiments.questions`; the answer has others
 
 
@@ -65,8 +76,23 @@ def _seeds(runs: pd.DataFrame) -> tuple[int, int]:
 
 
 def findings_list() -> str:
-    """Return one bullet per main question: the answer, and the difference with its interval and n."""
-    return sentences.answers(SHOWN, Study()) or "Nothing has been run at full length yet."
+    """Return one bullet per main question, and one of the residual net: each answer with its interval and n."""
+    shown = [sentences.answers(SHOWN, Study()), _residual_bullet()]
+    return "\n".join(filter(None, shown)) or "Nothing has been run at full length yet."
+
+
+def _residual_bullet() -> str:
+    """Return how cycles end on the residual net against a line and against fixed rates; "" before these have run."""
+    study = Study()
+    found = findings.findings(study.runs("resnet")).set_index("key")
+    if not {"h-linear", "g"} <= set(found.index):
+        return ""
+    line, fixed = found.loc["h-linear"], found.loc["g"]
+    return (
+        f"- On a residual net with batch norm, at the rates that the range test proposed: "
+        f"{AGAINST_LINE[line['verdict']]}, {findings.format_effect(line)}. At the paper's rates and with drops: "
+        f"{AGAINST_FIXED[fixed['verdict']]}, {findings.format_effect(fixed)}."
+    )
 
 
 def at_scale() -> str:
@@ -77,7 +103,7 @@ def at_scale() -> str:
         f"{gain:+.1f}% ({low:+.1f}% to {high:+.1f}%, n = {n})"
         for gain, low, high, n in algoperf.without_variants(summary)
     )
-    return " ".join([*sentences[:4:2], f"Without variants of a workload: {half} and {end}."])
+    return " ".join([*sentences[:4:2], f"Without variants: {half} and {end}."])
 
 
 def paper() -> str:
@@ -93,11 +119,11 @@ def _regrets() -> tuple[dict[str, Any], pd.DataFrame]:
     return found, by.agg(**columns, schedules=("schedule", "size"))
 
 
-def _best_other(finders: pd.DataFrame, price: str = "100 updates") -> tuple[str, pd.Series]:
-    """Return the finder of others that has the least mean regret at a price: one curve of 100 updates, or five."""
-    others = finders[finders.index.str.endswith(f", {price}") & ~finders.index.str.startswith("clr")]
+def _best_other(finders: pd.DataFrame) -> tuple[str, pd.Series]:
+    """Return the finder of others that has the least mean regret from one curve of 100 updates."""
+    others = finders[finders.index.str.endswith(", 100 updates") & ~finders.index.str.startswith("clr")]
     best = others["mean"].idxmin()
-    return str(best).removesuffix(f", {price}").replace("fastai ", "fastai's "), others.loc[best]
+    return str(best).removesuffix(", 100 updates").replace("fastai ", "fastai's "), others.loc[best]
 
 
 def regret_claim() -> str:
@@ -121,15 +147,13 @@ def regret() -> str:
     """Return the regret of our rates, of the best other finder, ours at its price, and the worst case."""
     found, finders = _regrets()
     name, other = _best_other(finders)
-    name_of_five, of_five = _best_other(finders, "five curves")
-    ours, cheap, at_500 = (finders.loc[f"clr, {p}"] for p in ("five curves", "100 updates", "no scouts, 500 updates"))
+    ours, cheap = (finders.loc[f"clr, {price}"] for price in ("five curves", "100 updates"))
     missed = "missed" if ours["worst"] > AIM else "met"
     return (
         f"On average over {len(found['tasks'])} tasks and five schedules, training at the proposed rate loses "
         f"{ours['mean']:.1f}% of what the schedule's best rate gains (median {ours['median']:.1f}%). Finding it takes "
         f"700 updates. Found in 100, clr's rates lose {cheap['mean']:.1f}% and those of {name}, the "
-        f"best other finder, {other['mean']:.1f}%; in 500, clr's {at_500['mean']:.1f}% and {name_of_five}'s "
-        f"{of_five['mean']:.1f}%. Prodigy, which needs no finder, loses {finders.loc[PRODIGY, 'mean']:.1f}%. "
+        f"best other finder, {other['mean']:.1f}%. "
         f"At worst clr's lose {_worst('clr, five curves')}; found in 100, {_worst('clr, 100 updates')}. "
         f"The aim, at most {AIM}%, is {missed}."
     )

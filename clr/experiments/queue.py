@@ -32,4 +32,5 @@ QUEUE = (
     Row("momentum-form", ("full-*",), 3),
     Row("adaptive", ("*",), 1),
     Row("precision", ("*",), 3),
+    Row("resnet", ("fixed-*", "triangular-drops", "constant", "triangular", "linear", "one-cycle", "cosine"), 5),
 )

@@ -240,7 +240,7 @@ def seeds_in_the_queue():
         ("step-size", {"step-500": 3, "step-4000": 3}),
         ("momentum-form", {"full-inside": 3, "full-outside": 3}),
         ("precision", {"fixed": 3, "triangular": 3}),
-        ("resnet", dict.fromkeys(EXPERIMENTS["resnet"].arms, 3) | {"linear-third": 1, "linear-triple": 1}),
+        ("resnet", dict.fromkeys(EXPERIMENTS["resnet"].arms, 5) | {"linear-third": 1, "linear-triple": 1}),
         ("mults", dict.fromkeys(EXPERIMENTS["mults"].arms, 1)),
         ("adaptive", dict.fromkeys(EXPERIMENTS["adaptive"].arms, 1)),
         ("sigmoid-bn", {"fixed": 1, "triangular": 1}),
