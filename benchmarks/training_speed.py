@@ -173,7 +173,6 @@ def row(net: str, measured: dict[str, list[float]], options: argparse.Namespace)
             for kind, all_ in measured.items()
             if f"convolutions alone, {kind.split(', ')[-1]}" in measured and "float32" in kind
         },
-        "neither convolution nor batch norm, on one CPU core": round(core_time.outside(net)[1], 3),
     }
 
 
@@ -188,7 +187,6 @@ def show(row: dict[str, Any]) -> None:
         share = row["share of the convolutions' rate"].get(kind)
         last = f"{share:8.2f} of the convolutions' rate" if share else ""
         print(f"  {kind:38}{median:7.1f} ({least} to {most}){row['times the usual loop'][kind]:8.2f} times{last}")
-    print(f"  outside convolution and batch norm: {row['neither convolution nor batch norm, on one CPU core']:.1%}")
 
 
 if __name__ == "__main__":

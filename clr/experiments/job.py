@@ -38,6 +38,7 @@ class Job:
     keep_weights: bool
     device: str
     rerun: bool
+    tf32: bool = False
 
     def __call__(self, data: Cifar10, progress: Path, stop: Callable[[], bool] = lambda: False) -> None:
         """Train, and write the result; an interruption leaves a checkpoint to go on from."""
@@ -50,6 +51,7 @@ class Job:
             self.config,
             data,
             device=self.device,
+            tf32=self.tf32,
             checkpoint=self._checkpoint,
             progress=lambda n: _write_progress(progress, n),
             stop=stop,
@@ -115,7 +117,7 @@ def run_all(jobs: list[Job], data: Cifar10, n_jobs: int | None, name: str) -> No
     with tempfile.TemporaryDirectory() as notes, tempfile.TemporaryDirectory() as signals:
         stop = Stop(os.path.join(signals, "stop"))
         calls = (joblib.delayed(stop.guard)(job, data, Path(notes) / str(i), stop) for i, job in enumerate(jobs))
-        with stop.on_interrupt() as interrupts, _progress_bar(jobs, Path(notes), name), exact_float32():
+        with stop.on_interrupt() as interrupts, _progress_bar(jobs, Path(notes), name), exact_float32(jobs[0].tf32):
             try:
                 with _temporary_folder_named():
                     errors = joblib.Parallel(n_jobs, prefer=prefer, mmap_mode="c")(calls)

@@ -149,6 +149,7 @@ def run(
     results_dir: str | os.PathLike[str] | None = None,
     arms: Sequence[str] | None = None,
     precision: str | None = None,
+    tf32: bool = False,
 ) -> pd.DataFrame:
     """Train the runs of an experiment that have not finished; return the rows of all, as `clr.results.read` does.
 
@@ -166,6 +167,7 @@ def run(
         arms: names or patterns such as "adam-*"; None for all arms.
         precision: "float32" or "bfloat16"; None for the catalogue's. Any other than that is kept apart, in
             runs/<data set>-<scale>-<precision>/results.
+        tf32: multiply with 10 bits of the mantissa on CUDA. That is no setting of a run, so it needs a results_dir.
 
     Raises:
         ResultError: a result on disk was made with another config or data; the message names the field.
@@ -174,9 +176,11 @@ def run(
     names = [name] if isinstance(name, str) else list(name)
     wanted = {of: configs(of, seeds, scale, arms, precision) for of in names}
     _checks.boolean("rerun", rerun)
+    if _checks.boolean("tf32", tf32) and results_dir is None:
+        raise ValueError("results_dir must be given with tf32=True, whose results are kept apart from all others")
     data = load_cifar10() if data is None else data
     places = {of: _place(scale, data, device, n_jobs, results_dir, kept_apart(of, precision)) for of in names}
-    plans = {of: _plan(of, wanted[of], place, rerun) for of, place in places.items()}
+    plans = {of: _plan(of, wanted[of], place, rerun, tf32) for of, place in places.items()}
     for of, jobs in plans.items():
         run_all(_in_turn(jobs, places[of].devices), places[of].data, places[of].n_jobs, of)
     return pd.concat([_rows(of, wanted[of], places[of]) for of in names], ignore_index=True)
@@ -205,7 +209,7 @@ def run_queue(
     for row in rows:
         wanted = configs(row.experiment, row.seeds, scale, row.arms)
         try:
-            planned = _plan(row.experiment, wanted, place, rerun=False)
+            planned = _plan(row.experiment, wanted, place)
         except SlowPrecisionError as error:
             print(f"queue: {row.experiment} is left out: {error}", file=sys.stderr, flush=True)
             continue
@@ -277,12 +281,14 @@ def check_machine(device: str | None, n_jobs: int | None) -> tuple[list[str], in
     return _devices(usual if device is None else device), n_jobs
 
 
-def _plan(name: str, wanted: dict[tuple[str, int], RunConfig], place: _Place, rerun: bool) -> list[Job]:
+def _plan(
+    name: str, wanted: dict[tuple[str, int], RunConfig], place: _Place, rerun: bool = False, tf32: bool = False
+) -> list[Job]:
     """Return the jobs that are left to do; their folders can be written, and their precision is not a slow one."""
     missing: list[Job] = []
     for (arm, seed), config in wanted.items():
         folder = place.root / place.data.name / name / arm
-        job = Job(config, folder, EXPERIMENTS[name].keep_weights and seed == 0, place.devices[0], rerun)
+        job = Job(config, folder, EXPERIMENTS[name].keep_weights and seed == 0, place.devices[0], rerun, tf32)
         if job.is_finished(place.data):
             job.delete_checkpoint()
         else:

@@ -33,7 +33,7 @@ def trained(monkeypatch):
     """What `train` was given, in place of training; each run has one row."""
     given = []
 
-    def train(config, data, *, device, checkpoint, progress, stop):
+    def train(config, data, *, device, tf32, checkpoint, progress, stop):
         given.append((checkpoint.exists(), stop()))
         progress(7)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)

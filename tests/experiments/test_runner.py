@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clr import experiments, paths, results
-from clr.experiments import EXPERIMENTS, catalogue, configs, results_folder, run
+from clr.experiments import EXPERIMENTS, catalogue, configs, job, results_folder, run
 from clr.policies import Cosine, Exp, ExpRange, Fixed, Ramp, Stages, Triangular
 from clr.results import ResultError
 from clr.training.precision import SlowPrecisionError
@@ -197,6 +197,16 @@ def test_a_rerun_trains_anew_and_no_checkpoint_outlives_its_run(trial, small, tm
         run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, rerun=rerun)
         assert not list(tmp_path.rglob(".*"))
         assert all((path.stat().st_mtime_ns > stamp) == rerun for path, stamp in stamps.items())
+
+
+def test_results_in_tf32_are_kept_where_the_call_says(trial, small, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="results_dir must be given with tf32=True"):
+        run("trial", 1, data=small, n_jobs=1, tf32=True)
+    asked, train = [], job.train
+    monkeypatch.setattr(job, "train", lambda *args, **options: asked.append(options["tf32"]) or train(*args, **options))
+    run("trial", 1, data=small, n_jobs=1, arms=["short"], tf32=True, results_dir=tmp_path)
+    run("trial", 1, data=small, n_jobs=1, arms=["long"], results_dir=tmp_path)
+    assert asked == [True, False]
 
 
 def test_several_experiments_are_all_checked_before_the_first_is_trained(trial, small, tmp_path, monkeypatch):
