@@ -90,6 +90,14 @@ config = dataclasses.replace(experiments.EXPERIMENTS["headline"].arms["triangula
 train(config, data)
 """
 
+IMPORTS = """
+import torch
+start = time.perf_counter()
+import clr
+from clr import experiments
+from clr.training import train
+"""
+
 
 def main() -> None:
     k = np.arange(70_000)
@@ -102,6 +110,7 @@ def main() -> None:
         "import torch, s": summary(fresh("import torch", 3)),
         "torch is imported by `import clr`": loaded(),
         "start of a run to its first update, s (imports apart)": summary(fresh(START, 3)),
+        "the imports of a run beyond torch, s": summary(fresh(IMPORTS, 3)),
     }
     record |= machine.provenance("cpu", 1)
     print(json.dumps(record, indent=1, ensure_ascii=False))
