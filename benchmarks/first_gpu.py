@@ -29,13 +29,18 @@ import clr
 from clr.training import Run, RunConfig, machine, train, update
 from clr.training.float32 import exact_float32
 
-NETS = ("Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN")
+NETS = ("Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoid", "Cifar10FullSigmoidBN", "Cifar10ResNet8")
 SMALL = clr.synthetic_cifar10(train=2000, test=500)
 LARGE = clr.synthetic_cifar10(train=50_000, test=10_000)
 BASE = RunConfig(
     "Cifar10Quick", clr.Triangular(0.001, 0.01, 10), 60, pixels="unit", init="torch", reshuffle=True,
     evaluate_every=8, test_pictures=100,
 )  # fmt: skip
+
+
+def config_of(net: str, **values: Any) -> RunConfig:
+    own = {"init": "he", "mults": False, "optimizer": "Nesterov"} if net in clr.nets.RESNETS else {}
+    return dataclasses.replace(BASE, net=net, **own | values)
 
 
 @contextmanager
@@ -78,13 +83,8 @@ def distance_from_cpu(config: RunConfig) -> float:
 
 def threads_are_alone(rounds: int) -> list[bool]:
     """Compare runs in ten threads with the same runs alone: captures, uploads, evaluations and eager updates meet."""
-    configs = [
-        dataclasses.replace(
-            BASE, seed=seed, net=NETS[seed % 4], evaluate_every=1 + seed % 3,
-            optimizer="Adam" if seed % 5 == 4 else "CaffeSGD",
-        )
-        for seed in range(20)
-    ]  # fmt: skip
+    configs = [config_of(NETS[seed % 5], seed=seed, evaluate_every=1 + seed % 3) for seed in range(20)]
+    configs[4::6] = [dataclasses.replace(config, optimizer="Adam") for config in configs[4::6]]
     on_gpu = partial(train, data=SMALL, device="cuda")
     alone = [on_gpu(config) for config in configs]
     with exact_float32(), ThreadPoolExecutor(10) as pool:
@@ -139,7 +139,7 @@ def checks() -> dict[str, Callable[[], Any]]:
     """Return the checks by name, the most important first."""
     found: dict[str, Callable[[], Any]] = {}
     for net in NETS:
-        config = dataclasses.replace(BASE, net=net)
+        config = config_of(net)
         found[f"{net}: bits"] = partial(captured_is_eager, config)
         found[f"{net}: distance from the CPU"] = partial(distance_from_cpu, config)
     found["threads == alone, three rounds"] = partial(threads_are_alone, 3)

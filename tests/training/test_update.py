@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from clr import training
 from clr.data import synthetic_cifar10
+from clr.nets import RESNETS
 from clr.optim import CaffeSGD
 from clr.policies import Triangular
 from clr.training import RunConfig, train
@@ -25,7 +26,8 @@ CONFIG = RunConfig(
     net="Cifar10Quick", policy=Triangular(0.001, 0.01, 10), iterations=25, batch_size=100, pixels="unit", init="torch",
     reshuffle=True, evaluate_every=1, test_pictures=100,
 )  # fmt: skip
-NETS = ["Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoidBN"]
+NETS = ["Cifar10Quick", "Cifar10Full", "Cifar10FullSigmoidBN", "Cifar10ResNet8"]
+RESIDUAL = {"init": "he", "mults": False, "optimizer": "Nesterov"}
 
 
 def on_cuda(question):
@@ -35,7 +37,8 @@ def on_cuda(question):
 
 
 def changed(**values):
-    return dataclasses.replace(CONFIG, **values)
+    own = RESIDUAL if values.get("net") in RESNETS else {}
+    return dataclasses.replace(CONFIG, **own | values)
 
 
 class Graph(TorchDispatchMode):
@@ -205,10 +208,9 @@ class Layouts(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("net", [*NETS, "Cifar10ResNet8"])
+@pytest.mark.parametrize("net", NETS)
 def test_gradients_keep_the_layout_of_the_images(small, net):
-    own = {"init": "he", "mults": False} if net == "Cifar10ResNet8" else {}
-    config = changed(net=net, iterations=2, batch_size=10, **own)
+    config = changed(net=net, iterations=2, batch_size=10)
     model = training.run._net(config, "cpu")
     optimizer, batches = training.run._optimizer(config, model), training.run._batches(config, small, "cpu")
     update = Update(model, optimizer, batches, [0.1, 0.2], 0, 2)
