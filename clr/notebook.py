@@ -11,7 +11,7 @@ from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
-__all__ = ["growing", "in_jupyter", "is_static", "replacing", "say", "sliders"]
+__all__ = ["growing", "in_jupyter", "is_static", "replacing", "say", "sliders", "without_traceback"]
 
 
 def is_static() -> bool:
@@ -24,6 +24,12 @@ def in_jupyter() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")
+
+
+def without_traceback(error: BaseException) -> BaseException:
+    """Return an exception that IPython shows as its message alone."""
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]  # type: ignore[attr-defined]
+    return error
 
 
 def say(text: str) -> None:

@@ -24,6 +24,18 @@ def test_a_sentence_is_displayed_as_markdown_and_as_text(displayed):
     assert displayed == [(({"text/markdown": "a **b**", "text/plain": "a **b**"},), {"raw": True})]
 
 
+def test_an_interruption_is_one_line_in_a_notebook(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, shown = InteractiveShell(), []
+    monkeypatch.setattr(shell, "_showtraceback", lambda etype, value, lines: shown.append(lines))
+    try:
+        raise notebook.without_traceback(KeyboardInterrupt("stopped after 2 of 5 curves"))
+    except KeyboardInterrupt:
+        shell.showtraceback()
+    assert shown == [["KeyboardInterrupt: stopped after 2 of 5 curves"]]
+
+
 KERNEL = types.SimpleNamespace(kernel=1)
 
 

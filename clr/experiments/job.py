@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from clr import paths, results
 from clr.data import Cifar10
 from clr.experiments.stop import Stop
+from clr.notebook import without_traceback
 from clr.training import Run, RunConfig, Stopped, machine, require_same_run, run_spec, train
 from clr.training.float32 import exact_float32
 
@@ -148,7 +149,7 @@ def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: li
     missing, anew = "finishes what is missing, and nothing twice", "goes on from there and retrains the others"
     left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call {anew if jobs[0].rerun else missing}"
     if interrupted or first is None or isinstance(first, KeyboardInterrupt):
-        raise KeyboardInterrupt(f"Interrupted. {left}.") from first
+        raise without_traceback(KeyboardInterrupt(f"Interrupted. {left}.")) from first
     first.add_note(f"The other runs were stopped. {left}.")
     raise first
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clr import _checks
+from clr.notebook import without_traceback
 from clr.policies import Ramp
 from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval
 from clr.range_test.bounds import Bounds, suggest_bounds
@@ -110,6 +111,7 @@ def find_bounds(
         error.bounds = suggest_bounds(tests) if tests else None  # type: ignore[attr-defined]
         kept = "the exception's .bounds has theirs" if tests else "there are no bounds yet"
         error.args = (f"stopped after {len(tests)} of {seeds} curves; {kept}",)
+        without_traceback(error)
         raise
     return bounds
 

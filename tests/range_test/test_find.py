@@ -256,6 +256,7 @@ def test_an_interruption_keeps_the_curves_that_are_finished(finished):
         )  # fmt: skip
     kept = caught.value.bounds
     assert str(caught.value).endswith("the exception's .bounds has theirs" if finished else "there are no bounds yet")
+    assert caught.value._render_traceback_() == [f"KeyboardInterrupt: {caught.value}"]  # in a notebook
     assert flat(model.state_dict()) == before and (kept.n_curves if kept else 0) == finished
 
 
