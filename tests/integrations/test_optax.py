@@ -26,6 +26,15 @@ def test_a_traced_iteration_gives_the_rate(policy, wide, precision):
     assert float(alone) == pytest.approx(policy(37), rel=precision, abs=0)
 
 
+def test_joined_schedules_are_stages_and_refuse_a_plain_int_before_a_part_begins():
+    parts = clr.Triangular(0.01, 0.1, 5), clr.Decay(0.0, 0.01, 10)
+    joined, stages = optax.join_schedules(parts, [20]), clr.Stages(dict(zip((0, 20), parts, strict=True)))
+    rates = [float(joined(jax.numpy.asarray(k))) for k in range(40)]
+    assert rates == pytest.approx(stages(np.arange(40)), rel=1e-5, abs=1e-9)
+    with pytest.raises(ValueError, match="iteration must be >= 0, got -17"):
+        joined(3)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
 def test_counters_of_few_bits_or_no_sign_do_not_wrap_around(dtype):
     policy = clr.Triangular(0.01, 0.1, 500)
