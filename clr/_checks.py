@@ -13,8 +13,8 @@ from typing import Any
 
 __all__ = [
     "POLICY_RULES", "RULES", "boolean", "brief", "choice", "columns", "decay_factor", "fields", "function",
-    "int_at_least_two", "momentum", "nonnegative", "nonnegative_int", "number", "pairs", "path", "positive_int", "seed",
-    "shorten", "stages", "warn",
+    "int_at_least_two", "listed", "momentum", "nonnegative", "nonnegative_int", "number", "pairs", "path",
+    "positive_int", "seed", "shorten", "stages", "warn",
 ]  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def load_cifar10(root: str | os.PathLike[str] | None = None) -> Cifar10:
     if batches.is_dir():
         return _load_batches(batches)
     if (folder / "train").is_dir():
-        return load_image_folder(folder)
+        return _load_image_folder(folder)
     archive = next((f"; {name} is there but not unpacked" for name in _archives(folder)), "")
     raise NothingThereError(
         f"no CIFAR-10 in {folder} (neither cifar-10-batches-py nor train/<class>/*.png|jpg){archive}. Download it with "
@@ -209,6 +209,10 @@ def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
     """
     folder = _checks.path("root", usual_folder() if root is None else root)
     CIFAR10 = _torchvision_cifar10()
+    if (folder / "data_batch_1").exists():  # the unpacked folder itself
+        if folder.name != CIFAR10.base_folder:
+            raise ValueError(f"root must be called {CIFAR10.base_folder} to be completed, got {folder}")
+        folder = folder.parent
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / CIFAR10.filename
     if not archive.exists():
@@ -281,8 +285,7 @@ def _fetch(url: str, target: Path, md5: str) -> None:
 # An image folder
 
 
-def load_image_folder(root: Path) -> Cifar10:
-    """Load the images in `root`'s folders `train` and `test`, whatever else is there."""
+def _load_image_folder(root: Path) -> Cifar10:
     images, labels, kind, fingerprint = image_folder.read(root, CLASSES, PER_CLASS)
     first_test = len(CLASSES) * PER_CLASS["train"]
     tensors = (torch.from_numpy(images), torch.from_numpy(labels))

@@ -32,8 +32,10 @@ def clone_jpeg_cifar10(root: str | os.PathLike[str] | None = None, url: str = UR
         ValueError: `root` holds the original, which is read first, or images that are not those of the results.
     """
     folder = _checks.path("root", data.usual_folder() if root is None else root)
-    if (folder / "cifar-10-batches-py").exists():
-        raise ValueError(f"root must be a folder without cifar-10-batches-py, which is read first, got {folder}")
+    if (folder / "cifar-10-batches-py").exists() or (folder / "data_batch_1").exists():
+        raise ValueError(
+            f"root must be a folder without the original, which is read first, got {folder}: set CLR_DATA to another"
+        )
     if (folder / "train").exists():
         _check(folder)
         return folder
@@ -44,10 +46,12 @@ def clone_jpeg_cifar10(root: str | os.PathLike[str] | None = None, url: str = UR
         for command in (["init", "-q"], ["fetch", "-q", "--depth", "1", url, commit], ["checkout", "-q", "FETCH_HEAD"]):
             _git(clone, *command)
         _check(clone)
-        for split in ("test", "train"):  # train is what `load_cifar10` looks for, so it comes last
-            if not (folder / split).exists():  # a killed process leaves test alone
-                (clone / split).rename(folder / split)
-        _check(folder)
+        # train is what `load_cifar10` looks for, so it comes last; a process killed before it leaves test alone
+        missing = [split for split in ("test", "train") if not (folder / split).exists()]
+        for split in missing:
+            (clone / split).rename(folder / split)
+        if len(missing) < 2:
+            _check_or_undo(folder, clone)
     finally:
         shutil.rmtree(clone, ignore_errors=True)
     return folder
@@ -60,6 +64,15 @@ def _git(folder: Path, *arguments: str) -> None:
         raise ConnectionError("git must be installed to fetch the JPEG copy") from error
     except subprocess.CalledProcessError as error:
         raise ConnectionError(f"git {arguments[0]} failed: {error.stderr.strip()[-300:]}") from error
+
+
+def _check_or_undo(folder: Path, clone: Path) -> None:
+    """Check images of which `test` was there before; if it is another's, take `train` away again."""
+    try:
+        _check(folder)
+    except ValueError:
+        (folder / "train").rename(clone / "train")
+        raise
 
 
 def _check(folder: Path) -> None:

@@ -251,12 +251,26 @@ def test_original_files_are_read_through_torchvision(tmp_path, monkeypatch):
     assert load_cifar10(tmp_path / "cifar10").fingerprint == loaded.fingerprint
 
 
-def test_a_download_goes_where_loading_looks(tmp_path, monkeypatch):
-    assert data.usual_folder() == paths.home() / "data"  # where CLR_DATA is "synthetic", or nothing
-    monkeypatch.setenv("CLR_DATA", str(tmp_path / "mine"))
-    assert data.usual_folder() == tmp_path / "mine"
-    with pytest.raises(FileNotFoundError, match="no CIFAR-10 in .*mine"):
-        load_cifar10()
+@pytest.mark.parametrize("named", ["", "synthetic", "mine", "mine/cifar-10-batches-py"])
+def test_a_download_goes_where_loading_looks(tmp_path, monkeypatch, named):
+    monkeypatch.setenv("CLR_DATA", str(tmp_path / named) if named.startswith("mine") else named)
+    (tmp_path / "mine" / "cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / "mine" / "cifar-10-batches-py" / "data_batch_1").touch()  # half unpacked
+    unpacked = []
+    original = types.SimpleNamespace(base_folder="cifar-10-batches-py", filename="c.tar.gz", url="", tgz_md5="")
+    monkeypatch.setattr(
+        data, "_torchvision_cifar10",
+        lambda: type("CIFAR10", (), vars(original) | {"__init__": lambda self, root, download: unpacked.append(root)}),
+    )  # fmt: skip
+    monkeypatch.setattr(data, "_fetch", lambda url, target, md5: None)
+    folder = tmp_path / "mine" if named.startswith("mine") else paths.home() / "data"
+    assert download_cifar10() == folder and unpacked == [str(folder)]
+
+
+def test_a_folder_of_another_name_is_not_completed(tmp_path):
+    (tmp_path / "data_batch_1").touch()
+    with pytest.raises(ValueError, match="root must be called cifar-10-batches-py to be completed, got"):
+        download_cifar10(tmp_path)
 
 
 def test_missing_torchvision_says_what_to_install(tmp_path, monkeypatch):

@@ -73,10 +73,22 @@ def test_a_process_killed_between_test_and_train_is_finished_by_the_next(reposit
     assert sorted(path.name for path in place.iterdir()) == ["test", "train"]
 
 
-def test_a_folder_with_the_original_is_refused(tmp_path):
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    with pytest.raises(ValueError, match="root must be a folder without cifar-10-batches-py, which is read first, got"):
-        jpeg_copy.clone_jpeg_cifar10(tmp_path)
+def test_train_does_not_stay_beside_a_test_of_something_else(repository, tmp_path):
+    root, first = repository
+    mine = tmp_path / "data" / "test" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(ValueError, match="must hold the folders"):
+        jpeg_copy.clone_jpeg_cifar10(tmp_path / "data", str(root), first)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["test"] and mine.exists()
+
+
+@pytest.mark.parametrize("original", ["cifar-10-batches-py", "data_batch_1"])
+def test_a_folder_with_the_original_is_refused(tmp_path, monkeypatch, original):
+    (tmp_path / original).mkdir()
+    monkeypatch.setenv("CLR_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"root must be a folder without the original, .*: set CLR_DATA to another"):
+        jpeg_copy.clone_jpeg_cifar10()
 
 
 def test_other_images_are_refused_and_do_not_stay(repository, tmp_path):

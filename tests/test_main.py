@@ -65,7 +65,7 @@ def test_mistakes_are_said_in_one_line(tiny_data, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["range-test", "--arms", "quick"], "clr: arms must be among range-test's, quick-unit, full-caffe"),
+        (["range-test", "--arms", "quick"], "clr: arms must be among those of range-test (quick-unit, full-caffe"),
         (["range-test", "--n-jobs", "0"], "clr: n_jobs must be a positive integer, got 0"),
         (["range-test", "--device", "cuda:99"], "clr: device must be one that torch can see"),
         (["range-test", "--queue"], "clr: --queue must stand without names"),

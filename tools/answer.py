@@ -71,16 +71,22 @@ def _lesson(found: pd.DataFrame) -> str:
 
 
 def _fewer_updates(dataset: str, target: float) -> str:
-    runs = _runs(dataset, "headline", "triangular")
+    runs, straight, high = (
+        _runs(dataset, name, arm)
+        for name, arm in (
+            ("headline", "triangular"), ("headline-controls", "linear-32k"), ("headline-controls", "fixed-32k"),
+        )
+    )  # fmt: skip
     share, cycles = _reached(runs, target)
-    _, line = _reached(_runs(dataset, "headline-controls", "linear-32k"), target)
-    high = _runs(dataset, "headline-controls", "fixed-32k")
+    _, line = _reached(straight, target)
+    fewest, most = (of(part["seed"].nunique() for part in (runs, straight, high) if len(part)) for of in (min, max))
+    n = f"n = {most}" if fewest == most else f"n = {fewest} to {most}"
     steps = "" if high.empty else f", steps at a high rate, the cycles' mean, {_reached(high, target)[1]}"
     return (
         f"**Fewer updates: {FEWER[share]}, on the quick net.** Caffe's long schedule (steps at a low rate: "
         f"{ARMS['fixed'].iterations:,} updates from an untuned {ARMS['fixed'].policy(0)}) ends at {100 * target:.1f}%. "
         f"Cycles between {POLICY.base_lr} and {POLICY.max_lr} first reach that {cycles}, a line from {POLICY.max_lr} "
-        f"to zero {line}{steps} (n = {runs['seed'].nunique()})."
+        f"to zero {line}{steps} ({n})."
     )
 
 
@@ -119,7 +125,7 @@ def _reached(runs: pd.DataFrame, target: float) -> tuple[str, str]:
     when = results.iterations_to_accuracy(runs, target)["iteration"]
     some = when.dropna().astype(int)
     if some.empty:
-        return "none", "never"
+        return "none", f"in none of {len(when)} seeds"
     span = " to ".join(f"{k:,}" for k in sorted({some.min(), some.max()}))
     if len(some) == len(when):
         return "all", f"after {span}"

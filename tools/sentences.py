@@ -90,9 +90,13 @@ def _residual_bullet() -> str:
     line, fixed = found.loc["h-linear"], found.loc["g"]
     return (
         f"- On a residual net with batch norm, at the rates that the range test proposed: "
-        f"{AGAINST_LINE[line['verdict']]}, {findings.format_effect(line)}. At the paper's rates and with drops: "
-        f"{AGAINST_FIXED[fixed['verdict']]}, {findings.format_effect(fixed)}."
+        f"{_words(AGAINST_LINE, line)}, {findings.format_effect(line)}. At the paper's rates and with drops: "
+        f"{_words(AGAINST_FIXED, fixed)}, {findings.format_effect(fixed)}."
     )
+
+
+def _words(by_verdict: dict[str, str], row: pd.Series) -> str:
+    return by_verdict[row["verdict"]] if row["n"] >= results.MIN_RUNS else "too few runs so far"
 
 
 def at_scale() -> str:

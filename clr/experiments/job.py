@@ -48,7 +48,19 @@ class Job:
             return
         if self.rerun and not self._rerun_has_begun():
             self.delete_checkpoint()  # it belongs to the old run
-        run = train(
+        try:
+            run = self._train(data, progress, stop)
+        except results.ResultError:
+            if not self.rerun:
+                raise
+            self.delete_checkpoint()  # damaged, or of other settings
+            run = self._train(data, progress, stop)
+        if not self.is_finished(data):  # of two processes that train it at once, the first keeps its result
+            self._save(run, data)
+        self.delete_checkpoint()
+
+    def _train(self, data: Cifar10, progress: Path, stop: Callable[[], bool]) -> Run:
+        return train(
             self.config,
             data,
             device=self.device,
@@ -57,16 +69,13 @@ class Job:
             progress=lambda n: _write_progress(progress, n),
             stop=stop,
         )
-        if not self.is_finished(data):  # of two processes that train it at once, the first keeps its result
-            self._save(run, data)
-        self.delete_checkpoint()
 
     def is_finished(self, data: Cifar10) -> bool:
         """Return whether a result is there that stays: made here or by another process on the same folder."""
         if self.rerun or (found := results.load(self.folder, self.config.seed)) is None:
             return False
         path = results.run_path(self.folder, self.config.seed, ".json")
-        require_same_run(path, found[1], run_spec(self.config, data))
+        require_same_run(path, found[1], run_spec(self.config, data, self.tf32))
         return True
 
     def delete_checkpoint(self) -> None:
@@ -93,7 +102,7 @@ class Job:
             with paths.atomic_write(results.run_path(self.folder, seed, ".safetensors")) as part:
                 part.write_bytes(save(run.weights))
         how = {"diverged": run.diverged, "provenance": run.provenance}
-        results.save(self.folder, seed, run.rows, run_spec(self.config, data) | how)
+        results.save(self.folder, seed, run.rows, run_spec(self.config, data, self.tf32) | how)
 
     @property
     def _checkpoint(self) -> Path:
@@ -149,7 +158,8 @@ def _raise_first(errors: list[BaseException | None], interrupted: bool, jobs: li
     missing, anew = "finishes what is missing, and nothing twice", "goes on from there and retrains the others"
     left = f"{kept} of {len(jobs)} runs keep a checkpoint; the same call {anew if jobs[0].rerun else missing}"
     if interrupted or first is None or isinstance(first, KeyboardInterrupt):
-        raise without_traceback(KeyboardInterrupt(f"Interrupted. {left}.")) from first
+        interrupt = KeyboardInterrupt(f"Interrupted. {left}.")
+        raise (interrupt if isinstance(first, Exception) else without_traceback(interrupt)) from first
     first.add_note(f"The other runs were stopped. {left}.")
     raise first
 
@@ -203,9 +213,10 @@ def _progress_bar(jobs: list[Job], notes: Path, name: str) -> Iterator[None]:
     with tqdm(total=sum(job.config.iterations for job in jobs), unit="updates", desc=name) as bar:
 
         def show() -> None:
-            made = {}
-            with suppress(OSError):  # no run fails for its progress bar
+            try:
                 made = {note.name: int(note.read_text(encoding="utf-8") or 0) for note in notes.iterdir()}
+            except OSError:  # no run fails for its progress bar
+                return
             bar.initial = sum(first.setdefault(name, updates) for name, updates in made.items())
             bar.n = sum(made.values())
             bar.refresh()

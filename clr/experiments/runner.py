@@ -86,7 +86,7 @@ def _choose_arms(name: str, arms: Sequence[str] | None) -> dict[str, RunConfig]:
         raise TypeError(f"arms must be a sequence of names, got {_checks.brief(arms)}")
     for pattern in arms:
         if not any(fnmatch(arm, pattern) for arm in known):
-            raise ValueError(f"arms must be among {name}'s, {', '.join(known)}, got {pattern!r}")
+            raise ValueError(f"arms must be among those of {name} ({', '.join(known)}), got {pattern!r}")
     return {arm: config for arm, config in known.items() if any(fnmatch(arm, pattern) for pattern in arms)}
 
 
@@ -173,11 +173,12 @@ def run(
         ResultError: a result on disk was made with another config or data; the message names the field.
         ValueError: an argument is out of range, or the device has only a slow bfloat16.
     """
-    names = [name] if isinstance(name, str) else list(name)
+    names: list[Any] = list(dict.fromkeys(name)) if isinstance(name, (list, tuple)) and name else [name]
     wanted = {of: configs(of, seeds, scale, arms, precision) for of in names}
     _checks.boolean("rerun", rerun)
     if _checks.boolean("tf32", tf32) and results_dir is None:
         raise ValueError("results_dir must be given with tf32=True, whose results are kept apart from all others")
+    check_machine(device, n_jobs)
     data = load_cifar10() if data is None else data
     places = {of: _place(scale, data, device, n_jobs, results_dir, kept_apart(of, precision)) for of in names}
     plans = {of: _plan(of, wanted[of], place, rerun, tf32) for of, place in places.items()}
@@ -204,6 +205,7 @@ def run_queue(
 
     Arguments are those of `run`. rows: of `clr.experiments.queue`.
     """
+    check_machine(device, n_jobs)
     place = _place(scale, load_cifar10() if data is None else data, device, n_jobs, results_dir)
     jobs: dict[tuple[Path, int], Job] = {}
     for row in rows:

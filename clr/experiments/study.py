@@ -36,9 +36,11 @@ class Study:
         if self.seeds is not None:
             _checks.positive_int("seeds", self.seeds)
         if self.arms is not None:
+            if isinstance(self.arms, str) or not isinstance(self.arms, Sequence):
+                raise TypeError(f"arms must be a list, such as ['fixed'], got {_checks.brief(self.arms)}")
             known = {arm for experiment in EXPERIMENTS.values() for arm in experiment.arms}
-            if isinstance(self.arms, str) or not set(self.arms) <= known:
-                raise ValueError(f"arms must be a list of arms, such as ['fixed'], got {_checks.brief(self.arms)}")
+            if unknown := [arm for arm in self.arms if arm not in known]:
+                raise ValueError(f"arms must be the catalogue's, such as 'fixed', got {_checks.brief(unknown[0])}")
         if self.precision is not None:
             _checks.RULES["precision"]("precision", self.precision)
 
@@ -46,7 +48,7 @@ class Study:
     def root(self) -> Path:
         """The results folder of this scale: of the data set asked for, or the one there that is not synthetic."""
         home, kind = paths.home(), "-".join(filter(None, (self.scale, self.precision)))
-        executed = home.parent.name == "runs" and home.name.endswith(f"-{kind}")  # a notebook, by `pages.execute`
+        executed = home.name.endswith(f"-{kind}") and not (home / "clr").is_dir()  # a notebook, by `pages.execute`
         if executed or (kind == "full" and self.dataset != "synthetic"):
             return home / "results"
         if self.dataset is not None:

@@ -56,16 +56,20 @@ def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
     return table[columns].rename(columns={"dataset": "data set", "seconds": "seconds per run"})
 
 
-def summaries(name: str, results_dir: Path | None = None) -> pd.DataFrame:
+def summaries(name: str, results_dir: Path | None = None, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Summarise an experiment's arms, as `clr.results.summarise` does, at every number of updates worth reading.
 
     Those are the end, the end of the last cycle, and where something was reported.
+
+    Args:
+        runs: of the experiment in `results_dir`, some of them; None for all.
     """
     frame, lengths = results.read(results_dir, experiment=name), _cycle_lengths(name, results_dir)
+    frame = frame if runs is None else runs
     parts = [results.summarise(frame)]
-    for (dataset, arm), runs in frame.groupby(["dataset", "arm"]):
-        read = {*_reported(name, arm), *_last_cycle_end(runs["iteration"], lengths.get((dataset, arm)))}
-        parts += [results.summarise(runs, k) for k in sorted(read) if k < runs["iteration"].max()]
+    for (dataset, arm), of in frame.groupby(["dataset", "arm"]):
+        read = {*_reported(name, arm), *_last_cycle_end(of["iteration"], lengths.get((dataset, arm)))}
+        parts += [results.summarise(of, k) for k in sorted(read) if k < of["iteration"].max()]
     some = [part for part in parts if len(part)] or parts[:1]  # an empty one has no types, which older pandas minds
     return pd.concat(some).sort_values(["dataset", "arm", "iterations"], ignore_index=True)
 
@@ -105,12 +109,12 @@ def beside_reported(name: str, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
-def experiment_table(name: str, results_dir: Path | None = None) -> pd.DataFrame:
+def experiment_table(name: str, results_dir: Path | None = None, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return an experiment to read: an arm's accuracy as reported and as it is here on each data set.
 
     After each of ours: its 95% interval over seeds, n, and the difference from what was reported, in points.
     """
-    found, experiment = summaries(name, results_dir), EXPERIMENTS[name]
+    found, experiment = summaries(name, results_dir, runs), EXPERIMENTS[name]
     datasets = sorted(set(found["dataset"]))
     rows = []
     for arm in [arm for arm in experiment.arms if arm in set(found["arm"])]:

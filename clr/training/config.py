@@ -90,9 +90,12 @@ class RunConfig:
             raise ResultError(f"this version cannot read the config ({error})") from error
 
 
-def run_spec(config: RunConfig, data: Cifar10) -> dict[str, Any]:
-    """Return what a run is: its config and its data. With the same code, equal specs give equal numbers."""
-    return {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
+def run_spec(config: RunConfig, data: Cifar10, tf32: bool = False) -> dict[str, Any]:
+    """Return what a run is: its config, its data, and TF32 if it has that. With the same code, equal specs give equal
+    numbers.
+    """
+    spec = {"config": config.to_dict(), "data": {"name": data.name, "fingerprint": data.fingerprint}}
+    return spec | {"tf32": True} if tf32 else spec
 
 
 def require_same_run(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -100,7 +103,7 @@ def require_same_run(path: Path, stored: Mapping[str, Any], asked: Mapping[str, 
 
     Args:
         path: the file, for the message.
-        stored: the "config" and "data" that the file holds.
+        stored: the "config", "data" and "tf32" that the file holds.
         asked: the `run_spec` of the run that was asked for.
 
     Raises:
@@ -108,9 +111,10 @@ def require_same_run(path: Path, stored: Mapping[str, Any], asked: Mapping[str, 
     """
     try:
         found = {"config": RunConfig.from_dict(stored["config"]).to_dict(), "data": stored["data"]}
+        found |= {"tf32": stored.get("tf32", False)}
     except ResultError as error:
         raise ResultError(f"{path} cannot be compared: {error}; delete it, or keep the results elsewhere") from error
-    if difference := _first_mismatch("", found, asked):
+    if difference := _first_mismatch("", found, {"tf32": False, **asked}):
         raise ResultError(f"{path} holds another run: {difference}; delete it, or keep the results elsewhere")
 
 

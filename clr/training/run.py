@@ -82,7 +82,7 @@ def train(
     cuda.check_device(device)
     check_fast(config.precision, device)
     with machine.cpu_threads(_checks.positive_int("threads", threads)), cuda.on_device(device, tf32):
-        state = Checkpoint(checkpoint, run_spec(config, data), machine.provenance(device, threads))
+        state = Checkpoint(checkpoint, run_spec(config, data, tf32), machine.provenance(device, threads))
         return _train(config, data, device, state, progress, stop, watch)
 
 

@@ -95,6 +95,24 @@ def test_an_interrupted_rerun_is_gone_on_from_by_the_next(job, small, tmp_path, 
     assert trained == [(True, False), (True, False)]
 
 
+def test_a_rerun_replaces_a_checkpoint_of_other_settings(job, small, tmp_path, monkeypatch):
+    again, checkpoint, calls = dataclasses.replace(job, rerun=True), job.folder / ".seed-0.checkpoint", []
+
+    def train(config, data, *, checkpoint, **options):
+        calls.append(checkpoint.exists())
+        if checkpoint.exists():
+            raise ResultError("holds another run")
+        return Run([ROW], diverged=False, provenance={"seconds": 1.0}, weights={})
+
+    monkeypatch.setattr(module, "train", train)
+    job.folder.mkdir()
+    checkpoint.write_bytes(b"of other settings")
+    with pytest.raises(ResultError, match="holds another run"):
+        job(small, tmp_path / "note")
+    again(small, tmp_path / "note")
+    assert calls == [True, True, False] and job.is_finished(small)
+
+
 def test_the_result_of_another_run_is_refused_and_a_rerun_replaces_it(job, small, tmp_path, trained):
     other = dataclasses.replace(CONFIG, momentum=0.5)
     results.save(job.folder, 0, [ROW], run_spec(other, small))

@@ -56,9 +56,9 @@ def test_table_4s_cycles_are_whole_ones_divided_by_ten_at_each_drop():
         assert ARMS[f"fixed-{rate}"].policy(k) == pytest.approx(drops * rate, rel=1e-12)
 
 
-def test_the_queue_trains_232_000_updates_of_it():
+def test_the_queue_trains_232_000_updates_of_it_and_two_more_seeds_at_its_end():
     *rows, later = [row for row in QUEUE if row.experiment == "resnet"]
-    assert later.seeds == 5 and later.arms == rows[0].arms
+    assert later == dataclasses.replace(rows[0], seeds=5) == QUEUE[-1]
     known = clr.experiments.configs
     runs = {key: c for row in rows for key, c in known("resnet", row.seeds, arms=row.arms).items()}
     assert sum(config.iterations for config in runs.values()) == 232_000

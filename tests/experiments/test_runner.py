@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from functools import partial
 
 import joblib
 import numpy as np
@@ -199,14 +200,32 @@ def test_a_rerun_trains_anew_and_no_checkpoint_outlives_its_run(trial, small, tm
         assert all((path.stat().st_mtime_ns > stamp) == rerun for path, stamp in stamps.items())
 
 
-def test_results_in_tf32_are_kept_where_the_call_says(trial, small, tmp_path, monkeypatch):
+def test_results_in_tf32_are_other_results(trial, small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="results_dir must be given with tf32=True"):
         run("trial", 1, data=small, n_jobs=1, tf32=True)
     asked, train = [], job.train
     monkeypatch.setattr(job, "train", lambda *args, **options: asked.append(options["tf32"]) or train(*args, **options))
-    run("trial", 1, data=small, n_jobs=1, arms=["short"], tf32=True, results_dir=tmp_path)
-    run("trial", 1, data=small, n_jobs=1, arms=["long"], results_dir=tmp_path)
+    for tf32 in (True, True, False):
+        where = {"data": small, "n_jobs": 1, "arms": ["short"], "results_dir": tmp_path / str(tf32)}
+        run("trial", 1, **where, tf32=tf32)
     assert asked == [True, False]
+    for tf32 in (True, False):
+        where["results_dir"] = tmp_path / str(tf32)
+        with pytest.raises(ResultError, match=f"tf32 is {tf32}, asked for {not tf32}"):
+            run("trial", 1, **where, tf32=not tf32)
+
+
+@pytest.mark.parametrize("name", [5, None, [], ["headline", 5]])
+def test_names_that_are_none_are_refused(name):
+    with pytest.raises((TypeError, ValueError), match="name must be 'headline' or"):
+        run(name)
+
+
+def test_a_mistake_in_the_machine_is_found_before_images_are_loaded(monkeypatch):
+    monkeypatch.setattr("clr.experiments.runner.load_cifar10", lambda: pytest.fail("loaded"))
+    for call in (partial(run, "headline"), experiments.run_queue):
+        with pytest.raises(ValueError, match="n_jobs must be a positive integer, got 0"):
+            call(n_jobs=0)
 
 
 def test_several_experiments_are_all_checked_before_the_first_is_trained(trial, small, tmp_path, monkeypatch):
@@ -296,7 +315,7 @@ def test_arms_may_be_chosen_by_name_or_pattern(trial, small, tmp_path):
     assert set(configs("trial", 2, arms=["lo*"])) == {("long", 0), ("long", 1)}
     frame = run("trial", 1, data=small, n_jobs=1, results_dir=tmp_path, arms=["short"])
     assert set(frame["arm"]) == {"short"}
-    with pytest.raises(ValueError, match="arms must be among trial's, short, long, got 'middle'"):
+    with pytest.raises(ValueError, match=r"arms must be among those of trial \(short, long\), got 'middle'"):
         configs("trial", arms=["short", "middle"])
     with pytest.raises(TypeError, match="arms must be a sequence of names, got 'short'"):
         configs("trial", arms="short")

@@ -87,11 +87,12 @@ def test_synthetic_images_at_full_length_are_read_where_they_are_kept():
     assert Study(dataset="synthetic").root == experiments.results_folder("synthetic", "full")
 
 
-@pytest.mark.parametrize("arms", ["fixed", ["fixd"], ["fixed"] * 100 + ["fixd"]])
-def test_arms_that_no_experiment_has_are_refused(arms):
-    with pytest.raises(ValueError, match=r"arms must be a list of arms, such as \['fixed'\], got") as raised:
-        Study(arms=arms)
-    assert len(str(raised.value)) < 500
+def test_arms_that_no_experiment_has_are_refused():
+    with pytest.raises(ValueError, match=r"arms must be the catalogue's, such as 'fixed', got 'fixd'"):
+        Study(arms=["fixed"] * 100 + ["fixd"])
+    for arms in ("fixed", 5):
+        with pytest.raises(TypeError, match=rf"arms must be a list, such as \['fixed'\], got {arms!r}"):
+            Study(arms=arms)
 
 
 def test_a_home_that_is_nowhere_is_no_empty_study(tmp_path, monkeypatch):
@@ -108,6 +109,7 @@ def test_pictures_are_saved_in_a_folder_below_the_users_home(headline, tmp_path,
 
 
 def test_a_clone_may_be_called_after_a_scale(tmp_path, monkeypatch):
+    (tmp_path / "clr-quick" / "clr").mkdir(parents=True)
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "clr-quick"))
     assert Study("quick").root.parent == tmp_path / "clr-quick" / "runs" / "synthetic-quick"
 

@@ -46,7 +46,7 @@ def said(bounds, kinds=None, diverged=(False, False), bad=(False, False), log_ma
 
 TRAIN = [
     "Train with a peak rate of 0.05 (constant: 0.03).",
-    "The best peak should lie between 0.012 and 0.2: it did in 94% of the cases that this was tested on.",
+    "The best peak should lie between 0.012 and 0.2: it did in 88 to 97% of the cases tested, by schedule.",
 ]
 BASE = "base_lr: 0.01 (95% CI 0.008 to 0.012), where learning starts."
 TOP = "max_lr: 0.1 (95% CI 0.08 to 0.12)"
@@ -361,5 +361,5 @@ def test_a_loss_that_never_falls_has_no_share():
 def test_how_often_the_best_peak_lay_in_the_interval_is_what_the_benchmark_says():
     results = Path(__file__).parents[2] / "benchmarks" / "results" / "range_test_regret" / "regret.json"
     held = json.loads(results.read_text(encoding="utf-8"))["coverage"]
-    for finder in ("clr, five curves", "clr, one curve"):  # schedules equally often
-        assert np.mean(list(held[finder].values())) == pytest.approx(HOLDS, abs=1)
+    held = [share for finder in ("clr, five curves", "clr, one curve") for share in held[finder].values()]
+    assert (min(held), max(held)) == HOLDS
