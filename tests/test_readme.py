@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 
 import pytest
+from cogapp import Cog
 
 import clr
 from tools import readme, results_page, sentences
@@ -23,11 +22,11 @@ def cells(table: str) -> list[list[str]]:
 PAGES = ["README.md", "docs/choosing-rates.md"]  # those of the Makefile's target `readme`
 
 
-def test_pages_hold_what_the_results_say(monkeypatch):
+def test_pages_hold_what_the_results_say(monkeypatch, capsys):
     monkeypatch.setenv("CLR_HOME", str(ROOT))
-    cog = [sys.executable, "-m", "cogapp", "--check", "--diff", "-p", "from tools import readme, sentences", *PAGES]
-    checked = subprocess.run(cog, cwd=ROOT, capture_output=True, text=True)
-    assert checked.returncode == 0, f"run `make readme`\n{checked.stdout}{checked.stderr}"
+    monkeypatch.chdir(ROOT)
+    status = Cog().main(["cog", "--check", "--diff", "-p", "from tools import readme, sentences", *PAGES])
+    assert status == 0, f"run `make readme`\n{capsys.readouterr().out}"
 
 
 def test_results_page_is_what_code_makes_of_the_results(monkeypatch):
