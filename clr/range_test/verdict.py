@@ -163,7 +163,7 @@ def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
     words = [
         f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
         f"The best peak should lie between {low:.2g} and {high:.2g}: it did in {HOLDS[0]} to {HOLDS[1]}% of the cases "
-        "tested, by schedule.",
+        "tested.",
     ]
     if solved:
         words.append(f"The test has solved its task by {peak * FACTORS['linear']:.2g}, where the loss is a hundredth "

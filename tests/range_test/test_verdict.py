@@ -46,7 +46,7 @@ def said(bounds, kinds=None, diverged=(False, False), bad=(False, False), log_ma
 
 TRAIN = [
     "Train with a peak rate of 0.05 (constant: 0.03).",
-    "The best peak should lie between 0.012 and 0.2: it did in 88 to 97% of the cases tested, by schedule.",
+    "The best peak should lie between 0.012 and 0.2: it did in 88 to 97% of the cases tested.",
 ]
 BASE = "base_lr: 0.01 (95% CI 0.008 to 0.012), where learning starts."
 TOP = "max_lr: 0.1 (95% CI 0.08 to 0.12)"
