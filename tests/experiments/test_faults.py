@@ -89,7 +89,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(start, undist
     kills, resumable, rounds = 0, 0, 0
     home, safe, far = tmp_path / "0", {}, {}
     while (kills < KILLS or resumable < KILLS / 2) and kills < 5 * KILLS:
-        (status,) = start(home, random.uniform(0, seconds / 2))
+        (status,) = start(home, random.uniform(seconds / 3, seconds))  # before that nothing is trained yet
         now = finished(home)
         assert now.items() >= safe.items()
         there = checkpoints(home)
