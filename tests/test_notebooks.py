@@ -36,6 +36,16 @@ def test_it_is_saved_executed_and_without_widgets_or_errors(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_saved_text_holds_a_path_of_the_machine_that_executed_it(name):
+    texts = [
+        "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
+        for cell in NOTEBOOKS[name]["cells"]
+        for output in cell.get("outputs", ())
+    ]
+    assert not [text for text in texts if re.search(r"(?<![\w.:/])/(?!/)[\w.-]+/[\w.-]+|[A-Z]:\\\\", text)]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_picture_stands_in_the_saved_file_for_every_cell_that_shows_one(name):
     for cell in NOTEBOOKS[name]["cells"]:
         source = "".join(cell["source"])
