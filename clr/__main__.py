@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clr import data, experiments, jpeg_copy, paths, results
+from clr import data, download, experiments, jpeg_copy, paths, results
 from clr.experiments import pages, tables
 from clr.training.precision import SlowPrecisionError, check_fast
 
@@ -137,7 +137,7 @@ def _is_fast(name: str, precision: str | None, device: str) -> bool:
 
 def _data(options: argparse.Namespace) -> None:
     with _user_input():
-        print(jpeg_copy.clone_jpeg_cifar10() if options.jpeg else data.download_cifar10())
+        print(jpeg_copy.clone_jpeg_cifar10() if options.jpeg else download.download_cifar10())
 
 
 def _found(scale: str) -> list[tuple[str, Path]]:

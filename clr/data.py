@@ -8,11 +8,7 @@ training images have the original's sums; `cifar10-jpeg` for JPEG copies; `synth
 
 import hashlib
 import os
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clr import _checks, image_folder, paths
+from clr import _checks, image_folder, paths, synthetic
 
-__all__ = ["CLASSES", "NAMES", "Cifar10", "Split", "download_cifar10", "load_cifar10", "synthetic_cifar10"]
+__all__ = ["CLASSES", "NAMES", "Cifar10", "Split", "load_cifar10", "synthetic_cifar10"]
 
 NAMES = ("cifar10", "cifar10-jpeg", "synthetic")  # the data sets that `load_cifar10` returns
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CHANNEL_SUMS = (6_415_714_204, 6_295_060_180, 5_829_907_619)  # of the original's 50,000 training images: R, G, B
-TIMEOUT = 10  # seconds to connect
 PER_CLASS = {"train": 5_000, "test": 1_000}
 
 
@@ -152,7 +147,7 @@ def _archives(folder: Path) -> list[str]:
 # The original files
 
 
-def _torchvision_cifar10() -> Any:
+def torchvision_cifar10() -> Any:
     try:
         from torchvision.datasets import CIFAR10
     except (ImportError, RuntimeError) as error:  # a torchvision made for another torch fails with either
@@ -164,7 +159,7 @@ def _torchvision_cifar10() -> Any:
 
 
 def _load_batches(folder: Path) -> Cifar10:
-    CIFAR10: Any = type("CIFAR10", (_torchvision_cifar10(),), {"base_folder": folder.name})  # whatever it is called
+    CIFAR10: Any = type("CIFAR10", (torchvision_cifar10(),), {"base_folder": folder.name})  # whatever it is called
     from torchvision.datasets.utils import check_integrity
 
     for name, md5 in CIFAR10.train_list + CIFAR10.test_list + [[CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]:
@@ -199,89 +194,6 @@ def _bytes_of(splits: Iterable[Split]) -> Iterable[memoryview]:
     return (tensor.numpy().data.cast("B") for split in splits for tensor in (split.images, split.labels))
 
 
-def download_cifar10(root: str | os.PathLike[str] | None = None) -> Path:
-    """Download and unpack the original CIFAR-10 (170 MB) into `root`; return that folder.
-
-    The default is where `load_cifar10` looks: the folder that `CLR_DATA` names, else `data/`.
-
-    Run again after an interruption, it resumes the download. It does not fetch an archive that is already there.
-    torchvision holds the archive's address and md5, and unpacks it.
-    """
-    folder = _checks.path("root", usual_folder() if root is None else root)
-    CIFAR10 = _torchvision_cifar10()
-    if (folder / "data_batch_1").exists():  # the unpacked folder itself
-        if folder.name != CIFAR10.base_folder:
-            raise ValueError(f"root must be called {CIFAR10.base_folder} to be completed, got {folder}")
-        folder = folder.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / CIFAR10.filename
-    if not archive.exists():
-        _fetch(CIFAR10.url, archive, CIFAR10.tgz_md5)
-    CIFAR10(str(folder), download=True)  # checks the archive and unpacks it
-    return folder
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()  # the plain call fails under FIPS
-
-
-def _certificates() -> ssl.SSLContext:
-    """Trust what the system trusts and, where it is installed, certifi: Python from python.org has none on macOS."""
-    context = ssl.create_default_context()
-    with suppress(ImportError):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context
-
-
-def _open(request: urllib.request.Request, part: Path) -> Any:
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT, context=_certificates())
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is longer than the archive, so it is something else
-            part.unlink()
-        raise
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise ConnectionError(
-                f"{request.full_url} cannot be verified ({error.reason.verify_message}). `pip install certifi` brings "
-                "certificates; so does 'Install Certificates.command' in macOS's Python folder."
-            ) from error
-        raise
-
-
-def _fetch(url: str, target: Path, md5: str) -> None:
-    """Fetch `url` under a temporary name until it is complete, resuming an earlier try."""
-    from tqdm.auto import tqdm
-
-    part = target.with_name(target.name + ".part")
-    if part.exists() and _md5(part) == md5:  # stopped just before the end
-        part.rename(target)
-        return
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with _open(request, part) as response:
-        if response.status != 206:  # the server starts from the beginning
-            done = 0
-        if "Content-Length" not in response.headers:
-            raise ConnectionError(f"{url} does not say how long it is: is there a login page in between?")
-        size = done + int(response.headers["Content-Length"])
-        with (
-            part.open("ab" if done else "wb") as file,
-            tqdm(total=size, initial=done, unit="B", unit_scale=True, desc=target.name) as bar,
-        ):
-            while chunk := response.read(1 << 16):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if part.stat().st_size != size:
-        raise ConnectionError(f"{url} ended after {part.stat().st_size} of {size} bytes; run again to go on from there")
-    if _md5(part) != md5:
-        part.unlink()
-        raise ConnectionError(f"what came from {url} is not the archive: its md5 should be {md5}; run again")
-    part.rename(target)
-
-
 # An image folder
 
 
@@ -299,54 +211,11 @@ def _load_image_folder(root: Path) -> Cifar10:
 
 
 def synthetic_cifar10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Cifar10:
-    """Make the offline stand-in: five pairs of classes whose labels are often swapped, and views that are rare.
+    """Make the offline stand-in: images and labels that numpy draws, the same on every platform.
 
-    A view is a pattern of 4 x 4 squares in random colours, and an image shows one in noise. Each class has a common
-    view, which looks much like that of the other class of its pair, and is moved round the image's edges by 0 to 4
-    pixels each way. One image in four shows one of twelve rare views of its class instead. Every image is brighter
-    or darker. Three of ten labels are those of the other class of the pair, so no net can be right in more than about
-    70% of cases. It is deterministic, and the same on every platform (numpy's RandomState integers).
-
-    It was made so that short runs show what long ones on photographs show. Swapped labels leave little between the
-    classes of a pair, so the noise of a high rate costs accuracy while it lasts; the common views are learned soon,
-    and the rare ones late, which keeps accuracy below what is possible. So it cannot tell whether any of that holds for
-    photographs, nor which schedule is the best there.
+    `clr.synthetic` says what they show. No net can be right in more than about 70% of cases.
     """
     train, test = _checks.positive_int("train", train), _checks.positive_int("test", test)
-    random = np.random.RandomState(_checks.seed("seed", seed))
-    views = _synthetic_views(random)
-    splits = [_synthetic_split(random, *views, count) for count in (train, test)]
+    drawn = synthetic.draw((train, test), _checks.seed("seed", seed))
+    splits = [Split(torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in drawn]
     return Cifar10(splits[0], splits[1], "synthetic", _sha256(_bytes_of(splits)))
-
-
-PAIR, OWN, BRIGHTER, NOISE = 127, 35, 30, 80  # the most by which a pair, a class, an image and a pixel differ from grey
-MOVES, RARE_VIEWS = 5, 12
-RARE, SWAPPED = 25, 30  # percent of the images
-
-
-def _synthetic_views(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Return each class's common view in all its places, and its rare ones: int16, (10, 25 or 12, 3, 32, 32)."""
-    pairs = random.randint(-PAIR, PAIR + 1, (len(CLASSES) // 2, 3, 4, 4)).repeat(2, axis=0)
-    common = _squares(pairs + random.randint(-OWN, OWN + 1, pairs.shape))
-    moves = [(down, right) for down in range(MOVES) for right in range(MOVES)]
-    moved = np.stack([np.roll(common, move, (-2, -1)) for move in moves], axis=1)
-    return moved, _squares(random.randint(-PAIR, PAIR + 1, (len(CLASSES), RARE_VIEWS, 3, 4, 4)))
-
-
-def _squares(colours: np.ndarray) -> np.ndarray:
-    return colours.repeat(8, axis=-2).repeat(8, axis=-1).astype(np.int16)
-
-
-def _synthetic_split(random: np.random.RandomState, common: np.ndarray, rare: np.ndarray, count: int) -> Split:
-    views = np.concatenate([common, rare], axis=1)
-    classes, percent = random.randint(0, len(CLASSES), count), random.randint(0, 100, (2, count))
-    labels = np.where(percent[0] < SWAPPED, classes ^ 1, classes)  # classes 0 and 1 are a pair, 2 and 3, ...
-    places, which = random.randint(0, common.shape[1], count), random.randint(0, RARE_VIEWS, count)
-    shown = np.where(percent[1] < RARE, common.shape[1] + which, places)
-    grey = 128 - NOISE + random.randint(-BRIGHTER, BRIGHTER + 1, (count, 1, 1, 1)).astype(np.int16)
-    images = np.empty((count, 3, 32, 32), np.uint8)
-    for start in range(0, count, 1000):
-        part = slice(start, start + 1000)
-        noise = random.randint(0, 2 * NOISE + 1, images[part].shape, dtype=np.uint8)
-        images[part] = np.clip(views[classes[part], shown[part]] + grey[part] + noise, 0, 255)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))

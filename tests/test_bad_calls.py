@@ -22,7 +22,7 @@ matplotlib.use("agg")
 from matplotlib.figure import Figure
 
 import clr
-from clr import data, experiments, figures, nets, policies, results, training
+from clr import data, download, experiments, figures, nets, policies, results, training
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 WEIGHTS = [nn.Parameter(torch.zeros(2))]
@@ -177,7 +177,7 @@ BAD = [  # name of clr.__all__, call, error, what the message holds
     ("synthetic_cifar10", lambda: clr.synthetic_cifar10(5, "5"), TypeError, "test must be a positive integer, got '5'"),
     ("synthetic_cifar10", lambda: clr.synthetic_cifar10(5, 5, None), ValueError, "seed must be an integer from 0"),
     ("synthetic_cifar10", lambda: clr.synthetic_cifar10(5, 5, -1), ValueError, "seed must be an integer from 0 to"),
-    ("data", lambda: data.download_cifar10(5), TypeError, "root must be a path, got 5"),
+    ("data", lambda: download.download_cifar10(5), TypeError, "root must be a path, got 5"),
     ("data", lambda: data.Split(None, LABELS), TypeError, "images must be a tensor, got NoneType"),
     ("data", lambda: data.Split(PICTURES, LABELS.numpy()), TypeError, "labels must be a tensor, got ndarray"),
     ("data", lambda: data.Split(PICTURES.float(), LABELS), ValueError, "images must be uint8 (N, 3, 32, 32), got"),
@@ -362,5 +362,5 @@ def test_an_archive_that_is_not_the_published_one_is_not_unpacked(monkeypatch, t
     archive(folder / "cifar-10-python.tar.gz", ["../x", "cifar-10-batches-py/data_batch_1"])
     monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(OSError, match="offline"):  # it would fetch the real one
-        data.download_cifar10(folder)
+        download.download_cifar10(folder)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["cifar-10-python.tar.gz", "data"]

@@ -22,8 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clr import data, image_folder, paths
-from clr.data import CLASSES, Cifar10, download_cifar10, load_cifar10, synthetic_cifar10
+from clr import data, download, image_folder, paths, synthetic
+from clr.data import CLASSES, Cifar10, load_cifar10, synthetic_cifar10
+from clr.download import download_cifar10
 
 
 @pytest.fixture
@@ -259,10 +260,10 @@ def test_a_download_goes_where_loading_looks(tmp_path, monkeypatch, named):
     unpacked = []
     original = types.SimpleNamespace(base_folder="cifar-10-batches-py", filename="c.tar.gz", url="", tgz_md5="")
     monkeypatch.setattr(
-        data, "_torchvision_cifar10",
+        data, "torchvision_cifar10",
         lambda: type("CIFAR10", (), vars(original) | {"__init__": lambda self, root, download: unpacked.append(root)}),
     )  # fmt: skip
-    monkeypatch.setattr(data, "_fetch", lambda url, target, md5: None)
+    monkeypatch.setattr(download, "_fetch", lambda url, target, md5: None)
     folder = tmp_path / "mine" if named.startswith("mine") else paths.home() / "data"
     assert download_cifar10() == folder and unpacked == [str(folder)]
 
@@ -316,9 +317,9 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     md5 = hashlib.md5(handler.content).hexdigest()
     handler.cut = 100_000
     with pytest.raises(ConnectionError, match="ended after 100000 of 256000 bytes; run again"):
-        data._fetch(url, tmp_path / "file", md5)
+        download._fetch(url, tmp_path / "file", md5)
     handler.cut = None
-    data._fetch(url, tmp_path / "file", md5)
+    download._fetch(url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == handler.content
     assert handler.sent == [100_000, 156_000]
 
@@ -326,7 +327,7 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
 def test_download_that_was_whole_but_not_renamed_is_taken(server, tmp_path):
     handler, url = server
     (tmp_path / "file.part").write_bytes(handler.content)
-    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
+    download._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
     assert (tmp_path / "file").read_bytes() == handler.content
 
 
@@ -335,15 +336,15 @@ def test_a_part_longer_than_the_archive_goes_so_that_the_next_try_succeeds(serve
     md5 = hashlib.md5(handler.content).hexdigest()
     (tmp_path / "file.part").write_bytes(handler.content + b"more")
     with pytest.raises(OSError, match="416"):
-        data._fetch(url, tmp_path / "file", md5)
-    data._fetch(url, tmp_path / "file", md5)
+        download._fetch(url, tmp_path / "file", md5)
+    download._fetch(url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == handler.content
 
 
 def test_a_page_in_place_of_the_archive_is_refused_and_removed(server, tmp_path):
     _, url = server
     with pytest.raises(ConnectionError, match="is not the archive: its md5 should be 0"):
-        data._fetch(url, tmp_path / "file", "0")
+        download._fetch(url, tmp_path / "file", "0")
     assert not list(tmp_path.glob("file*"))
 
 
@@ -359,7 +360,7 @@ def test_a_machine_that_forbids_md5_for_security_downloads_all_the_same(server, 
         return allowed(content)
 
     monkeypatch.setattr(hashlib, "md5", fips)
-    data._fetch(url, tmp_path / "file", md5)
+    download._fetch(url, tmp_path / "file", md5)
     assert (tmp_path / "file").read_bytes() == handler.content
 
 
@@ -372,7 +373,7 @@ def test_missing_certificates_are_named_with_their_remedy(tmp_path, monkeypatch)
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     with pytest.raises(ConnectionError, match=r"https://x.org/y cannot be verified .* `pip install certifi`"):
-        data._fetch("https://x.org/y", tmp_path / "file", "0")
+        download._fetch("https://x.org/y", tmp_path / "file", "0")
 
 
 def test_certificates_of_certifi_are_taken_where_it_is_installed(server, tmp_path, monkeypatch):
@@ -380,7 +381,7 @@ def test_certificates_of_certifi_are_taken_where_it_is_installed(server, tmp_pat
     taken = []
     monkeypatch.setitem(sys.modules, "certifi", types.SimpleNamespace(where=lambda: "a-file.pem"))
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda self, cafile=None, **_: taken.append(cafile))
-    data._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
+    download._fetch(url, tmp_path / "file", hashlib.md5(handler.content).hexdigest())
     assert "a-file.pem" in taken
 
 
@@ -426,7 +427,7 @@ def test_synthetic_is_deterministic():
 
 
 def test_who_knows_the_synthetic_views_is_right_in_seven_of_ten_cases():
-    common, rare = data._synthetic_views(np.random.RandomState(0))
+    common, rare = synthetic._views(np.random.RandomState(0))
     views = np.concatenate([common, rare], axis=1).reshape(10, 37, -1).clip(-128, 127).astype(np.float32)
     views -= views.mean(-1, keepdims=True)  # an image may be brighter
     split = synthetic_cifar10(1000, 1).train

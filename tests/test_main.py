@@ -200,13 +200,13 @@ def test_ci_files_call_make_test_and_the_numerical_tests_at_other_thread_counts(
 
 @pytest.mark.parametrize("failure", [OSError("no network"), KeyboardInterrupt()])
 def test_main_job_goes_on_with_the_stand_in_when_nothing_can_be_downloaded(failure, monkeypatch, capsys):
-    from clr import data
+    from clr import data, download
 
     def fail():
         raise failure
 
     monkeypatch.delenv("CLR_DATA", raising=False)
-    monkeypatch.setattr(data, "download_cifar10", fail)
+    monkeypatch.setattr(download, "download_cifar10", fail)
     monkeypatch.setattr(data.synthetic_cifar10, "__defaults__", (300, 100, 0))
     assert main_job.find_data().name == "synthetic"
     assert "Trying to download it; Ctrl-C goes on with synthetic images" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from torch.utils.data import DataLoader, TensorDataset
 
 import clr
-from clr import data, experiments, paths
+from clr import download, experiments, paths
 from clr.experiments import job, pages
 from clr.training import machine
 
@@ -267,7 +267,7 @@ def test_an_archive_is_checked_under_fips(monkeypatch, tmp_path):
 
     (tmp_path / "file").write_bytes(b"abc")
     monkeypatch.setattr(hashlib, "md5", md5)
-    assert data._md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321
+    assert download._md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321
     from torchvision.datasets.utils import check_integrity
 
     assert check_integrity(str(tmp_path / "file"), "900150983cd24fb0d6963f7d28e17f72")
@@ -276,7 +276,7 @@ def test_an_archive_is_checked_under_fips(monkeypatch, tmp_path):
 def test_certifis_certificates_are_trusted_where_the_system_has_none(monkeypatch):
     pytest.importorskip("certifi")
     monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    assert data._certificates().get_ca_certs()
+    assert download._certificates().get_ca_certs()
 
 
 @pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & set(torch.multiprocessing.get_all_start_methods())))

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from clr import data, figures, paths, results
+from clr import data, download, figures, paths, results
 from clr.experiments import pages, pictures, runner, speed, tables
 from clr.experiments.study import Study
 from clr.figures.range_tests import failure
@@ -48,7 +48,7 @@ def find_data() -> data.Cifar10:
     except data.NothingThereError as missing:
         print(f"{missing}\nTrying to download it; Ctrl-C goes on with synthetic images.", flush=True)
     try:
-        return data.load_cifar10(data.download_cifar10())
+        return data.load_cifar10(download.download_cifar10())
     except (OSError, ImportError, RuntimeError, KeyboardInterrupt) as error:
         print(f"Not downloaded: {error or 'interrupted'}", flush=True)
         os.environ["CLR_DATA"] = "synthetic"
