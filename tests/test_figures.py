@@ -151,17 +151,20 @@ def test_headline_draws_cycle_ends_as_dots_and_nothing_after_the_last(axes):
     assert [line.get_xdata()[-1] for line in rates if line.get_color() == dots[0].get_color()] == [60]
 
 
-LONG = "To reach 75.0%: 100 updates with steps, low rate;"
+LONG = "the long schedule's 75.0%"
 
 
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [
-        ({}, f"{LONG} 40 with cycles; 30 with a line to zero"),
-        ({"line": (0.5, 0.7, 0.78)}, f"{LONG} 40 with cycles; 50 with a line to zero"),
-        ({"line": (0.5, 0.7, 0.7495)}, f"{LONG} 40 with cycles"),
-        ({"cycle_ends": (0.5, 0.6, 0.7495)}, f"{LONG} 60 in 1 of 3 runs with cycles; 30 with a line to zero"),
-        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"{LONG} never with cycles; 30 with a line to zero"),
+        ({}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 30"),
+        ({"line": (0.5, 0.7, 0.78)}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 50"),
+        ({"line": (0.5, 0.7, 0.7495)}, f"Cycles reach {LONG} after 40 updates"),
+        (
+            {"cycle_ends": (0.5, 0.6, 0.7495)},
+            f"Cycles reach {LONG} after 60 updates in 1 of 3 runs; a line to zero does after 30",
+        ),
+        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"Cycles never reach {LONG}; a line to zero does after 30"),
     ],
 )
 def test_the_headline_claims_what_the_runs_show(axes, changes, claim):
@@ -226,7 +229,7 @@ TABLE = pd.DataFrame({
 def test_differences_are_sorted_and_hollow_without_an_interval(ax):
     figures.draw_differences(ax, TABLE, "cycles", 32_000)
     names = [label.get_text().splitlines()[0] for label in ax.get_yticklabels()]
-    assert names == ["line to zero", "steps, high rate", "short decay"]
+    assert names == ["line to zero", "step decay, high rate", "short decay"]
     markers = [line for line in ax.get_lines() if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in markers] == [1.5, 0.4, -2.0]
     assert [line.get_markerfacecolor() == "white" for line in markers] == [False, False, True]
@@ -411,4 +414,4 @@ def test_cycles_with_drops_are_no_plain_schedule_of_the_headline(axes):
     frame = headline()
     drops = frame[frame["arm"] == "triangular"].assign(arm="triangular-32k-drops")
     figures.draw_headline(axes, pd.concat([frame[frame["arm"] != "linear-32k"], drops]), 20)
-    assert title(axes[0]).replace("\n", " ") == f"{LONG} 40 with cycles"
+    assert title(axes[0]).replace("\n", " ") == f"Cycles reach {LONG} after 40 updates"

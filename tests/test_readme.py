@@ -66,9 +66,9 @@ def test_findings_and_the_picture_are_read_in_words(save):
         save("headline", "triangular", seed, {4000: 0.6, 32_000: 0.77 + seed / 900})
     picture = sentences.headline_picture()
     assert picture.startswith(
-        "![To reach 75.1%: 70,000 updates with steps, low rate; 32,000 with cycles. Test accuracy against updates. "
+        "![Cycles reach the long schedule's 75.1% after 32,000 updates. Test accuracy against updates. "
     )
-    assert "steps, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
+    assert "step decay, low rate 75.1% after 70,000; cycles 77.1% after 32,000](images/headline.png)" in picture
     assert "95% CI (n = 3)" in picture
     for seed in range(3):
         save("headline-controls", "linear-32k", seed, {4000: 0.5, 32_000: 0.79 + seed / 1000})

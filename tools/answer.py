@@ -20,24 +20,22 @@ LINE_FINISHES = {
     "equal": "finishes within one point of the cycles: {effect}",
     "open": "shows no clear difference from the cycles: {effect}",
 }
-STEPS_FINISH = {
-    "above": "So do the steps at a high rate: {effect}.",
-    "below": "Steps at the cycles' mean rate finish below them: {effect}.",
-    "equal": "Steps at the cycles' mean rate finish within one point of them: {effect}.",
-    "open": "Steps at the cycles' mean rate show no clear difference: {effect}.",
+STEP_DECAY_FINISHES = {
+    "above": "So does step decay from their mean rate: {effect}.",
+    "below": "Step decay from their mean rate finishes below them: {effect}.",
+    "equal": "Step decay from their mean rate finishes within one point of them: {effect}.",
+    "open": "Step decay from their mean rate shows no clear difference: {effect}.",
 }
 LESSON = (
     "Know when training ends? Bring the rate down to zero by then. If not, "
-    "[cycle](docs/choosing-rates.md#3-choose-a-schedule), and stop at a cycle's end or after dropping the rate."
+    "[cycle](docs/choosing-rates.md#3-choose-a-schedule); stop at a cycle's end or after dropping the rate."
 )
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
-CYCLE_ENDS = {
-    "above": "lead {line}",
-    "below": "trail {line}",
-    "equal": "are within one point of {line}",
-    "open": "show no clear difference from {line}",
+NETS = ("quick", "full")
+ENDS = {  # the rivals at cycle ends, and their questions of `clr.experiments.questions` by net
+    "a constant rate at their mean": tuple(f"c-{net}-constant-all" for net in NETS),
+    "an unfinished line": tuple(f"c-{net}-line-all" for net in NETS),
 }
-ENDS = {"c-quick-line-all": "quick net", "c-full-line-all": "full net"}  # of `clr.experiments.questions`
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
 
@@ -65,28 +63,22 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
 
 def _lesson(found: pd.DataFrame) -> str:
     """Return what to do, in one line, where a line ends higher and cycles cost nothing before that; else ""."""
-    midway = set(found.loc[found.index.isin(ENDS), "verdict"])
+    midway = set(found.loc[found.index.isin(ENDS["an unfinished line"]), "verdict"])
     holds = found.loc["headline-line", "verdict"] == "above" and "above" in midway <= {"above", "equal"}
     return f"**In short.** {LESSON}" if holds else ""
 
 
 def _fewer_updates(dataset: str, target: float) -> str:
-    runs, straight, high = (
-        _runs(dataset, name, arm)
-        for name, arm in (
-            ("headline", "triangular"), ("headline-controls", "linear-32k"), ("headline-controls", "fixed-32k"),
-        )
-    )  # fmt: skip
+    runs, straight = _runs(dataset, "headline", "triangular"), _runs(dataset, "headline-controls", "linear-32k")
     share, cycles = _reached(runs, target)
     _, line = _reached(straight, target)
-    fewest, most = (of(part["seed"].nunique() for part in (runs, straight, high) if len(part)) for of in (min, max))
+    fewest, most = (of(part["seed"].nunique() for part in (runs, straight)) for of in (min, max))
     n = f"n = {most}" if fewest == most else f"n = {fewest} to {most}"
-    steps = "" if high.empty else f", steps at a high rate, the cycles' mean, {_reached(high, target)[1]}"
     return (
-        f"**Fewer updates: {FEWER[share]}, on the quick net.** Caffe's long schedule (steps at a low rate: "
+        f"**Fewer updates: {FEWER[share]}, on the quick net.** Caffe's long schedule (step decay, "
         f"{ARMS['fixed'].iterations:,} updates from an untuned {ARMS['fixed'].policy(0)}) ends at {100 * target:.1f}%. "
-        f"Cycles between {POLICY.base_lr} and {POLICY.max_lr} first reach that {cycles}, a line from {POLICY.max_lr} "
-        f"to zero {line}{steps} ({n})."
+        f"Cycles between {POLICY.base_lr} and {POLICY.max_lr} reach that {cycles}, a line from {POLICY.max_lr} "
+        f"to zero {line} ({n})."
     )
 
 
@@ -97,22 +89,22 @@ def _by_cycling(found: pd.DataFrame) -> str:
     if "headline-high" not in found.index:
         return text
     steps = found.loc["headline-high"]
-    return f"{text} {STEPS_FINISH[steps['verdict']].format(effect=_effect(steps))}"
+    return f"{text} {STEP_DECAY_FINISHES[steps['verdict']].format(effect=findings.format_effect(steps))}"
 
 
 def _stopped_early(found: pd.DataFrame) -> str:
-    """Return what the cycles are worth where they end, with the plain schedule unfinished; "" where it is not known."""
-    ends = found[found.index.isin(ENDS)]
-    if ends.empty:
+    """Return what the cycles are worth where they end, against plain schedules there; "" where it is not known."""
+    said, verdicts = [], set()
+    for rival, keys in ENDS.items():
+        rows = {net: found.loc[key] for net, key in zip(NETS, keys, strict=True) if key in found.index}
+        effects = [f"{net} net {findings.format_effect(row)}" for net, row in rows.items()]
+        said += [f"minus {rival}: {', '.join(effects)}"] if rows else []
+        verdicts |= {row["verdict"] for row in rows.values()}
+    if not said:
         return ""
-    verdicts = ends["verdict"].unique()
-    head = STOPPED_EARLY[verdicts[0]] if len(verdicts) == 1 else "it depends on the net"
-    lines = ["the unfinished line", "it"]
-    words = [
-        f"{CYCLE_ENDS[row['verdict']].format(line=line)} on the {ENDS[str(key)]}: {_effect(row)}"
-        for line, (key, row) in zip(lines, ends.iterrows(), strict=False)
-    ]
-    return f"**If training stops early: {head}.** Averaged over their ends, cycles {'; they '.join(words)}."
+    mixed = "cycles help, or cost nothing" if verdicts == {"above", "equal"} else "it depends"
+    head = STOPPED_EARLY[verdicts.pop()] if len(verdicts) == 1 else mixed
+    return f"**If training stops early: {head}.** Averaged over cycle ends, cycles {'; '.join(said)}."
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:

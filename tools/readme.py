@@ -38,12 +38,22 @@ def _datasets() -> list[str]:
 
 
 def findings(root: str = "results") -> str:
-    """Return the Findings table: question, answer, effect with interval and n, and links to the runs below `root`."""
+    """Return the findings: question, answer, effect with interval and n, and links to the runs below `root`.
+
+    Exploratory ones have a table of their own, below.
+    """
     table = clr_findings.findings_table()
     if table.empty:
         return "No question has an answer yet."
     table["where"] = [f"[{where.split('/', 1)[1]}]({root}/{where})" for where in table["where"]]
-    return _markdown(table)
+    exploratory = table["difference"].str.contains("(exploratory", regex=False)
+    parts = [_markdown(table[~exploratory])]
+    if exploratory.any():
+        parts += [
+            "Exploratory, since what to compare was chosen after some of the runs:",
+            _markdown(table[exploratory]),
+        ]
+    return "\n\n".join(parts)
 
 
 def at_scale() -> str:

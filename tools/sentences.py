@@ -48,9 +48,17 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        "*Dots: ends of cycles and runs. Whiskers: "
-        f"95% CI ({n}).*"
+        f"*Dots: cycle ends. Whiskers: 95% CI ({n}).{_within_a_cycle(runs, study)}*"
     )
+
+
+def _within_a_cycle(runs: pd.DataFrame, study: Study) -> str:
+    """Return where the cycles' runs end, in mid-cycle, which the picture leaves out."""
+    config = study.config("headline", "triangular")
+    rows = results.rows_at(runs[runs["arm"] == "triangular"], config.iterations)
+    if rows.empty or config.last_cycle_end == config.iterations:
+        return ""
+    return f" In mid-cycle, at {config.iterations:,}: {100 * rows['test_accuracy'].mean():.1f}%."
 
 
 def _end(runs: pd.DataFrame, cycle: int) -> str:
@@ -89,7 +97,7 @@ def _residual_bullet() -> str:
         return ""
     line, fixed = found.loc["h-linear"], found.loc["g"]
     return (
-        f"- On a residual net with batch norm, at the rates that the range test proposed: "
+        "- On a residual net with batch norm, at the rates that the range test proposed: "
         f"{_words(AGAINST_LINE, line)}, {findings.format_effect(line)}. At the paper's rates and with drops: "
         f"{_words(AGAINST_FIXED, fixed)}, {findings.format_effect(fixed)}."
     )

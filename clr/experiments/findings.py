@@ -16,7 +16,7 @@ from scipy import stats
 from clr import results
 from clr._stats import t_interval
 from clr.experiments.catalogue import EXPERIMENTS
-from clr.experiments.questions import QUESTIONS, Question, Reading
+from clr.experiments.questions import MARGIN, QUESTIONS, Question, Reading
 from clr.experiments.tables import format_interval
 
 __all__ = ["COLUMNS", "findings", "findings_table", "pooled_spread", "unanswered"]
@@ -72,7 +72,7 @@ def findings_table() -> pd.DataFrame:
 
 
 def format_effect(row: Any) -> str:
-    """Write a finding's value with unit, 95% interval and n; with its 90% interval where that says "equal".
+    """Write a finding's value with unit, 95% interval and n; with its 90% interval where only that says "equal".
 
     A pooled interval is marked.
 
@@ -83,7 +83,8 @@ def format_effect(row: Any) -> str:
     spec = SPECS[row.unit]
     text = format_interval(row.value, row.low, row.high, row.n, spec, f" {row.unit}")
     text = text.replace(", n =", ", pooled, n =") if row.interval == "pooled" else text
-    return f"{text[:-1]}; 90%: {row.low90:{spec}} to {row.high90:{spec}})" if row.verdict == "equal" else text
+    only_at_90 = row.verdict == "equal" and not (row.low > -MARGIN and row.high < MARGIN)
+    return f"{text[:-1]}; 90%: {row.low90:{spec}} to {row.high90:{spec}})" if only_at_90 else text
 
 
 def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataFrame) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataF
     value, n = float(pairs.mean()), len(pairs)
     sem, df, interval = _standard_error(question, dataset, pairs, frame)
     (low, high), (low90, high90) = (t_interval(value, sem, df + 1, level) for level in (0.95, 0.90))
-    margin = question.margin if question.measure == "points" else 0.0
+    margin = MARGIN if question.measure == "points" else 0.0
     verdict = _verdict(question, (low, high), (low90, high90), margin)
     answer = question.answers.get(verdict, "Open")
     if n < results.MIN_RUNS and answer != "Open":

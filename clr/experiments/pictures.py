@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from clr import _checks, figures, results
 from clr.experiments import findings, tables
-from clr.experiments.catalogue import EXPERIMENTS, REPORTED_BOUNDS
+from clr.experiments.catalogue import REPORTED_BOUNDS
 from clr.experiments.study import Study
 from clr.range_test import Bounds, suggest_bounds
 
@@ -123,12 +123,12 @@ def differences(study: Study) -> Figure | None:
 
 @_needs("controls", "fixed-25k")
 def control_differences(study: Study) -> Figure | None:
-    """Draw by how much the paper's net ends above steps at a low rate, under each schedule that is at its end there."""
+    """Draw by how much the paper's net ends above step decay at a low rate, under each schedule that ends there."""
     end = study.config("controls", "fixed-25k").iterations
     table = tables.differences(study.runs("controls", "paper-table-1"), "fixed-25k", end)
     at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2", "decay")
     table = table[table["arm"].isin(at_end)]
-    return _not_finished(study, "controls") if table.empty else _forest(table, "steps at a low rate", end)
+    return _not_finished(study, "controls") if table.empty else _forest(table, "step decay at a low rate", end)
 
 
 PAIR = ("triangular-25k", "triangular-25k-drops")
@@ -149,13 +149,20 @@ def controls(study: Study) -> Figure | None:
 @_needs("paper-table-1", "fixed")
 def paper(study: Study) -> Figure | None:
     """Draw our accuracies of the paper's Table 1 beside the paper's."""
-    return _beside_the_paper(study, "paper-table-1")
-
-
-def _beside_the_paper(study: Study, experiment: str) -> Figure:
+    found = _reported(study, "paper-table-1")
+    if found.empty:
+        return None
     figure, ax = plt.subplots()
-    figures.draw_paper(ax, tables.beside_reported(experiment, study.runs(experiment)))
+    figures.draw_paper(ax, found)
     return figure
+
+
+def _reported(study: Study, experiment: str) -> pd.DataFrame:
+    """Return the arms of which others reported an accuracy, with that; where there is none, say so."""
+    found = tables.beside_reported(experiment, study.runs(experiment))
+    if found.empty:
+        print(f"What others reported of {experiment} is of full length.")
+    return found
 
 
 @_needs("mults", "fixed", "fixed-without")
@@ -207,13 +214,18 @@ def _range_test(study: Study, tested: str) -> Figure | None:
 
 @_needs("resnet", "triangular-drops")
 def table_4(study: Study) -> Figure | None:
-    """Draw our accuracies of the paper's Table 4, in small, beside the paper's; the title compares the arms."""
-    figure, found = _beside_the_paper(study, "resnet"), findings.findings(study.runs("resnet")).set_index("key")
+    """Draw the arms of the paper's Table 4, in small; the title compares cycles with the best fixed rate."""
+    arms = _reported(study, "resnet")
+    if arms.empty:
+        return None
+    figure, ax = plt.subplots(figsize=(8, 3.2))
+    figures.draw_ends(ax, arms)
+    found = findings.findings(study.runs("resnet")).set_index("key")
     if "g" in found.index:
-        row, reported = found.loc["g"], pd.Series(EXPERIMENTS["resnet"].reported).droplevel(1)
+        row, reported = found.loc["g"], arms.set_index("arm")["reported"]
         paper = 100 * (reported["triangular-drops"] - reported.drop("triangular-drops").max())
-        ours = f"{row['value']:+.1f} points here (n = {row['n']}), {paper:+.1f} in the paper"
-        figures.base.claim(figure.axes[0], f"Cycles with drops − the best fixed rate: {ours}")
+        ours = f"{findings.format_effect(row)}, {paper:+.1f} in the paper"
+        figures.base.claim(ax, f"Cycles with drops minus the best fixed rate: {ours}")
     return figure
 
 

@@ -6,7 +6,9 @@ seen, its note says so and calls the reading exploratory.
 
 from dataclasses import dataclass
 
-__all__ = ["QUESTIONS", "Question", "Reading"]
+__all__ = ["MARGIN", "QUESTIONS", "Question", "Reading"]
+
+MARGIN = 1.0  # points of accuracy within which two ends are called equal
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,8 @@ class Question:
 
     key: what the issue and the pages call it.  what: the difference in words.
     answers: at most five words for each outcome: "above" or "below" when the 95% interval excludes zero, "equal" when
-        the 90% interval lies within the margin (two one-sided tests at 5%). "equal" comes first where
+        the 90% interval lies within MARGIN (two one-sided tests at 5%). "equal" comes first where
         `asks_equality`, else the sign does. Any other outcome is open.
-    margin: of equality, in points of accuracy.
     measure: "points" of accuracy; or "updates", by how many the first reaches its accuracy earlier than the second.
     note: what was known when the question was stated; empty if nothing.
     """
@@ -44,7 +45,6 @@ class Question:
     second: Reading
     answers: dict[str, str]
     asks_equality: bool = False
-    margin: float = 1.0
     measure: str = "points"
     note: str = ""
 
@@ -88,10 +88,10 @@ _HEADLINE = (
         {"above": "No, the line finishes higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
     ),
     Question(
-        "headline-high", "Is it the cycles? Against steps at their mean rate",
-        "steps − cycles at 32,000, quick net",
+        "headline-high", "Is it the cycles? Against step decay at their mean rate",
+        "step decay − cycles at 32,000, quick net",
         _headline("fixed-32k", 32_000), _headline("triangular", 32_000),
-        {"above": "No, steps finish higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
+        {"above": "No, step decay finishes higher", "equal": _EQUAL, "below": "Yes, cycles finish higher"},
     ),
 )  # fmt: skip
 
@@ -168,7 +168,7 @@ _PRECISION = tuple(
         {"equal": "No, within one point", "above": "Yes, bfloat16 is higher", "below": "Yes, bfloat16 is lower"},
         asks_equality=True,
     )
-    for arm, words in {"fixed": "steps at a low rate", "triangular": "cycles"}.items()
+    for arm, words in {"fixed": "step decay at a low rate", "triangular": "cycles"}.items()
 )  # fmt: skip
 
 
@@ -201,6 +201,18 @@ QUESTIONS = (
         "c-full-line-all", _C, "cycles − line at 4,000 to 20,000, full net, mean over all cycle ends before the last",
         _controls("triangular-25k", *ALL_FULL_ENDS), _controls("linear-25k", *ALL_FULL_ENDS), _C_ANSWERS,
         note="asked after four seeds",
+    ),
+    Question(
+        "c-quick-constant-all", _C,
+        "cycles − constant mean rate at 4,000 to 24,000, quick net, mean over all cycle ends before its drops",
+        _headline("triangular", *ALL_QUICK_ENDS[:-1]), _headline("fixed-32k", *ALL_QUICK_ENDS[:-1]), _C_ANSWERS,
+        note="asked after five seeds",
+    ),
+    Question(
+        "c-full-constant-all", _C,
+        "cycles − constant mean rate at 4,000 to 16,000, full net, mean over all cycle ends before its drops",
+        _controls("triangular-25k", *FULL_ENDS), _controls("fixed-25k-high", *FULL_ENDS), _C_ANSWERS,
+        note="asked after five seeds",
     ),
     *_earlier(
         "c-quick-constant", "cycles − constant mean rate at 12,000 to 24,000, quick net",

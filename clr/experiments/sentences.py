@@ -27,8 +27,8 @@ __all__ = ["answers", "conclusions", "controls", "cycle_ends", "fewer_updates", 
 
 Sentence = Callable[..., str]
 WORDS = {
-    "linear-32k": "a line to zero", "linear-25k": "a line to zero", "fixed-32k": "steps at a high rate",
-    "fixed-25k": "steps at a low rate", "one-cycle-25k": "one cycle",
+    "linear-32k": "a line to zero", "linear-25k": "a line to zero", "fixed-32k": "step decay at a high rate",
+    "fixed-25k": "step decay at a low rate", "one-cycle-25k": "one cycle",
 }  # fmt: skip
 
 
@@ -95,7 +95,8 @@ def fewer_updates(study: Study) -> str:
         return "No cycle end reaches the final accuracy of the long schedule."
     when = f"{some.min():,.0f}" if some.min() == some.max() else f"{some.min():,.0f} to {some.max():,.0f}"
     return (
-        f"Steps at a low rate finish at {100 * fixed.mean():.1f}% after {length:,} updates (n = {len(fixed)}). "
+        f"The long schedule, step decay at a low rate, ends at {100 * fixed.mean():.1f}% after {length:,} updates "
+        f"(n = {len(fixed)}). "
         f"The ends of cycles first reach that after {when} updates, in {len(some)} of {len(reached)} runs."
     )
 
@@ -108,8 +109,7 @@ def without_cycles(study: Study) -> str:
     for arm in ("linear-32k", "fixed-32k"):
         plain = _at(study, "headline-controls", arm)
         if len(plain):
-            verb = "end" if WORDS[arm].startswith("steps") else "ends"
-            words.append(gap(WORDS[arm], "the cycles", _difference(plain, cycles), verb))
+            words.append(gap(WORDS[arm], "the cycles", _difference(plain, cycles)))
     return f"After {end:,} updates: {'; '.join(words)}." if words else "No plain schedule has finished yet."
 
 
@@ -238,9 +238,9 @@ def proposed_rates(study: Study) -> str:
 
 @_full_only("headline")
 def conclusions(study: Study) -> str:
-    """Return the answers to the questions about the two nets, as a list."""
-    asked = [question.key for question in QUESTIONS if question.first.experiment not in ("resnet", "precision")]
-    return answers([key for key in asked if not key.endswith("-updates")], study)
+    """Return the answers to the questions about the two nets, as a list; exploratory ones are left out."""
+    asked = [question for question in QUESTIONS if question.first.experiment not in ("resnet", "precision")]
+    return answers([question.key for question in asked if not question.note.startswith("exploratory")], study)
 
 
 def answers(keys: Sequence[str], study: Study) -> str:

@@ -1,5 +1,6 @@
 """What all pictures share: the style, one colour per schedule family, the arms' names in words, labels at line ends."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,8 @@ from clr import _checks
 from clr._stats import MIN_RUNS, t_interval
 
 __all__ = [
-    "FAMILIES", "MIN_RUNS", "band", "check_axes", "check_pair", "check_runs", "claim", "label_ends", "look",
-    "mean_rows", "percent_axis", "style", "updates_axis", "whiskers",
+    "FAMILIES", "MIN_RUNS", "band", "check_axes", "check_pair", "check_runs", "claim", "end_label", "label_ends",
+    "look", "mean_rows", "percent_axis", "style", "updates_axis", "whiskers",
 ]  # fmt: skip
 
 MIN_BAND = 5  # for a band around a curve; with fewer, the single runs are drawn
@@ -26,8 +27,8 @@ FAMILIES = {  # colour and dashes of each family of schedules, everywhere
     "cycles": (_ORANGE, ""),
     "line to zero": (_GREEN, (5, 1.5)),
     "one cycle": ("#a0508f", (7, 2, 1.5, 2)),
-    "steps, high rate": (_BLUE, (3, 1.2)),
-    "steps, low rate": ("#707070", ""),
+    "step decay, high rate": (_BLUE, (3, 1.2)),
+    "step decay, low rate": ("#707070", ""),
     "cosine": (_BROWN, (1.2, 1.2)),
     "other": ("#202020", (1.2, 1.2)),
 }
@@ -46,11 +47,13 @@ ARMS = {  # arm, or how it begins: its family, and its name in words
     "linear-triple": ("line to zero", "line, three times the rate"),
     "linear": ("line to zero", "line to zero"),
     "one-cycle": ("one cycle", "one cycle"),
-    "fixed-32k": ("steps, high rate", "steps, high rate"),
-    "fixed-25k-high": ("steps, high rate", "steps, high rate"),
-    "fixed-0.": ("steps, high rate", "steps, high rate"),
-    "fixed": ("steps, low rate", "steps, low rate"),
-    "constant": ("steps, low rate", "constant rate"),
+    "fixed-32k": ("step decay, high rate", "step decay, high rate"),
+    "fixed-25k-high": ("step decay, high rate", "step decay, high rate"),
+    "fixed-0.1": ("step decay, high rate", "step decay from 0.1"),
+    "fixed-0.2": ("step decay, high rate", "step decay from 0.2"),
+    "fixed-0.3": ("step decay, high rate", "step decay from 0.3"),
+    "fixed": ("step decay, low rate", "step decay, low rate"),
+    "constant": ("step decay, low rate", "constant rate"),
     "cosine": ("cosine", "half a cosine"),
     "decay": ("other", "short decay"),
     "exp": ("other", "exponential decay"),
@@ -120,11 +123,11 @@ def mean_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(lr=by["lr"].first()) if "lr" in runs else rows
 
 
-def whiskers(ax: Axes, rows: pd.DataFrame, **kwargs: Any) -> None:
+def whiskers(ax: Axes, rows: pd.DataFrame, color: Any) -> None:
     """Draw the mean accuracies of `mean_rows` as dots, with an interval where three runs or more give one."""
     several = rows[rows["n"] >= MIN_RUNS]
-    ax.vlines(several.index, several["low"], several["high"], color=kwargs["color"], linewidth=2, zorder=3)
-    ax.plot(rows.index, rows["accuracy"], "o", markersize=6, zorder=4, **kwargs)
+    ax.vlines(several.index, several["low"], several["high"], color=color, linewidth=2, zorder=3, clip_on=False)
+    ax.plot(rows.index, rows["accuracy"], "o", markersize=6, zorder=4, color=color, clip_on=False)
 
 
 def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, Any]], gap: float = 0.065) -> None:
@@ -141,8 +144,14 @@ def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, Any]], gap: f
 
 def claim(ax: Axes, text: str) -> None:
     """Set the title, broken into lines that the picture is wide enough for."""
-    whole = text.replace(" (n = ", "\N{NO-BREAK SPACE}(n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")  # never broken
+    whole = re.sub(r" \([^()]*n = [^)]*\)", lambda n: n[0].replace(" ", "\N{NO-BREAK SPACE}"), text)  # never broken
     ax.set_title("\n".join(textwrap.wrap(whole, 62)))
+
+
+def end_label(arm: str, rows: pd.DataFrame) -> str:
+    """Return what stands beside the end of an arm's curve: its name, its last accuracy of `mean_rows`, and n."""
+    last = rows.iloc[-1]
+    return f"{look(arm)[2]}, {100 * last['accuracy']:.1f}% (n = {last['n']:.0f})"
 
 
 def percent_axis(axis: Any) -> None:

@@ -14,6 +14,8 @@ from clr.figures.base import MIN_RUNS, look
 __all__ = ["controls", "cycle_ends", "cycles", "differences", "first_reached", "headline", "init", "paper",
            "proposed"]  # fmt: skip
 
+CYCLICAL, REFERENCE = "triangular", "fixed"  # the arms of the headline: its cycles, and Caffe's long schedule
+
 
 def _finals(frame: pd.DataFrame, arm: str) -> pd.Series:
     runs = frame[frame["arm"] == arm]
@@ -40,27 +42,23 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
-def headline(frame: pd.DataFrame, cyclical: str = "triangular", reference: str = "fixed") -> str:
-    """Return after how many updates cycles and the earliest plain schedule first reach the reference's mean end."""
-    target, length = _finals(frame, reference).mean(), frame.loc[frame["arm"] == reference, "iteration"].max()
+def headline(frame: pd.DataFrame) -> str:
+    """Return after how many updates cycles and the earliest plain schedule first reach the long schedule's mean end."""
+    target = _finals(frame, REFERENCE).mean()
     when = {str(arm): first_reached(frame[frame["arm"] == arm], target) for arm in frame["arm"].unique()}
-    plain = [arm for arm in when if arm != reference and not arm.startswith(cyclical) and when[arm].notna().all()]
-    arms = [cyclical, *sorted(plain, key=lambda arm: when[arm].mean())[:1]]
-    others = "; ".join(f"{_first(when[arm])} with {_with_article(arm)}" for arm in arms)
-    return f"To reach {100 * target:.1f}%: {length:,} updates with {look(reference)[2]}; {others}"
+    plain = [arm for arm in when if arm != REFERENCE and not arm.startswith(CYCLICAL) and when[arm].notna().all()]
+    end, some = f"the long schedule's {100 * target:.1f}%", when[CYCLICAL].dropna()
+    runs = "" if len(some) == len(when[CYCLICAL]) else f" in {len(some)} of {len(when[CYCLICAL])} runs"
+    text = f"Cycles reach {end} after {_range(list(some))} updates{runs}" if len(some) else f"Cycles never reach {end}"
+    if not plain:
+        return text
+    earliest = min(plain, key=lambda arm: when[arm].mean())
+    return f"{text}; {_with_article(earliest)} does after {_range(list(when[earliest]))}"
 
 
-def _first(reached: pd.Series) -> str:
-    some = reached.dropna()
-    if some.empty:
-        return "never"
-    runs = "" if len(some) == len(reached) else f" in {len(some)} of {len(reached)} runs"
-    return f"{_range(list(some))}{runs}"
-
-
-def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular") -> str:
+def cycle_ends(frame: pd.DataFrame, cycle: int, plain: Sequence[str]) -> str:
     """Return at which cycle ends the cycles are clearly above the first plain schedule, and at which below."""
-    rows, words = pairs(frame, cyclical, plain[0]), _with_article(plain[0])
+    rows, words = pairs(frame, CYCLICAL, plain[0]), _with_article(plain[0])
     rows = rows[rows.index % cycle == 0]
     if not (rows["n"] >= MIN_RUNS).any():
         return f"Cycles against {words}, at cycle ends (n = {rows['n'].max()})"

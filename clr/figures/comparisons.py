@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MultipleLocator
 
 from clr import _checks
 from clr.figures import claims
 from clr.figures.base import MIN_RUNS, check_axes, check_runs, claim, label_ends, look, percent_axis, updates_axis
 
-__all__ = ["draw_differences", "draw_init", "draw_paper"]
+__all__ = ["draw_differences", "draw_ends", "draw_init", "draw_paper"]
 
 
 def draw_differences(ax: Axes, table: pd.DataFrame, reference: str, updates: int | None = None) -> Axes:
@@ -70,6 +71,31 @@ def draw_paper(ax: Axes, arms: pd.DataFrame) -> Axes:
     ax.set(ylim=(len(arms) - 0.4, -0.8), xlabel=f"test accuracy: circle ours (hollow: n < {MIN_RUNS}), square paper")
     percent_axis(ax.xaxis)
     claim(ax, claims.paper(arms))
+    return ax
+
+
+def draw_ends(ax: Axes, arms: pd.DataFrame) -> Axes:
+    """Draw each arm's accuracy with its 95% interval, the best first; at the right edge stand n and what was reported.
+
+    Args:
+        arms: columns arm, accuracy, low, high, n, reported, as `clr.experiments.tables.beside_reported` returns them.
+    """
+    check_axes(ax)
+    _checks.columns("arms", arms, ("arm", "accuracy", "low", "high", "n", "reported"))
+    for y, row in enumerate(arms.sort_values("accuracy", ascending=False).itertuples()):
+        colour = look(str(row.arm))[0]
+        if row.n >= MIN_RUNS:
+            ax.plot([row.low, row.high], [y, y], "|-", color=colour, linewidth=2.5, markersize=16, mew=2)
+        ax.plot(row.accuracy, y, "o", color=colour, markersize=8)
+        text = f"n = {row.n}; paper {100 * row.reported:.1f}%"
+        ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", color="0.35")
+    names = [look(str(arm))[2] for arm in arms.sort_values("accuracy", ascending=False)["arm"]]
+    ax.set_yticks(range(len(arms)), names)
+    ax.grid(False, axis="y")
+    ax.set(ylim=(len(arms) - 0.4, -0.6), xlabel="test accuracy")
+    percent_axis(ax.xaxis)
+    if ax.get_xlim()[1] - ax.get_xlim()[0] < 0.1:
+        ax.xaxis.set_major_locator(MultipleLocator(0.01))
     return ax
 
 

@@ -17,6 +17,7 @@ from clr.figures.base import (
     check_pair,
     check_runs,
     claim,
+    end_label,
     label_ends,
     line_style,
     look,
@@ -26,13 +27,13 @@ from clr.figures.base import (
     whiskers,
 )  # fmt: skip
 
+CYCLICAL, REFERENCE = claims.CYCLICAL, claims.REFERENCE
+
 __all__ = ["draw_controls", "draw_cycle_ends", "draw_cycles", "draw_headline"]
 
 
-def draw_headline(
-    axes: Sequence[Axes], frame: pd.DataFrame, cycle: int, cyclical: str = "triangular", reference: str = "fixed"
-) -> Sequence[Axes]:
-    """Draw how early cycles and plain schedules reach the final accuracy of a long reference schedule.
+def draw_headline(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequence[Axes]:
+    """Draw how early cycles and plain schedules reach the final accuracy of the long schedule.
 
     Cycle ends are dots with intervals; the curve stops at the last. The title is the claim.
 
@@ -44,40 +45,49 @@ def draw_headline(
     top, strip = check_pair(axes)
     cycle = _checks.positive_int("cycle", cycle)
     check_runs(top, frame, ("lr", "seed"))
-    target, length = _target(frame, reference)
-    labels = [_draw_arm(top, str(arm), runs, cycle if arm == cyclical else None) for arm, runs in frame.groupby("arm")]
-    for (arm, runs), (end, *_) in zip(frame.groupby("arm"), labels, strict=True):
-        rates = runs.groupby("iteration")["lr"].first().loc[:end]
+    target, length = _target(frame)
+    labels = []
+    for arm, runs in frame.groupby("arm"):
+        labels.append(_draw_arm(top, str(arm), runs, cycle if arm == CYCLICAL else None))
+        rates = runs.groupby("iteration")["lr"].first().loc[: labels[-1][0]]
         strip.plot(rates.index, rates, **line_style(str(arm)))
     top.set(ylim=_zoom(target, frame), xlim=(0, length * 1.01), xlabel="", ylabel="test accuracy")
     percent_axis(top.yaxis)
     label_ends(top, [label for label in labels if label[0] < 0.8 * length])
     for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
-        top.text(x, y - 0.045, text, color=colour, ha="right", va="top", weight="bold", fontsize=11)
+        top.text(
+            x, y - 0.04, f"the long schedule:\n{text}", color=colour, ha="right", va="top", weight="bold", fontsize=11
+        )
     top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    top.text(length, target + 0.004, f"{100 * target:.1f}%", ha="right", va="bottom", color="0.2", fontsize=10)
+    top.text(
+        length,
+        target + 0.004,
+        f"{100 * target:.1f}%",
+        ha="right",
+        va="bottom",
+        color="0.2",
+        fontsize=10,
+    )
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
-    claim(top, claims.headline(frame, cyclical, reference))
+    claim(top, claims.headline(frame))
     return axes
 
 
 def _draw_arm(ax: Axes, arm: str, runs: pd.DataFrame, cycle: int | None) -> tuple[float, float, str, Any]:
     """Draw an arm's mean with intervals where it is read, at its end or at its cycle ends; return its label."""
-    colour, _, words = look(arm)
-    rows = mean_rows(runs)
+    colour, rows = look(arm)[0], mean_rows(runs)
     ends = rows.index[rows.index % cycle == 0] if cycle else rows.index[-1:]  # those that were evaluated
     end = (ends if len(ends) else rows.index)[-1]
     ax.plot(rows.loc[:end].index, rows.loc[:end, "accuracy"], **line_style(arm))
     whiskers(ax, rows[rows.index % cycle == 0] if cycle else rows.loc[[end]], color=colour)
-    accuracy = rows.loc[end, "accuracy"]
-    return end, accuracy, f"{words}, {100 * accuracy:.1f}% (n = {rows.loc[end, 'n']})", colour
+    return end, rows.loc[end, "accuracy"], end_label(arm, rows.loc[:end]), colour
 
 
-def _target(frame: pd.DataFrame, reference: str) -> tuple[float, int]:
-    rows = mean_rows(frame[frame["arm"] == reference])
+def _target(frame: pd.DataFrame) -> tuple[float, int]:
+    rows = mean_rows(frame[frame["arm"] == REFERENCE])
     if rows.empty:
-        raise ValueError(f"frame must hold the arm {reference!r}, got {_checks.listed(frame['arm'].unique())}")
+        raise ValueError(f"frame must hold the arm {REFERENCE!r}, got {_checks.listed(frame['arm'].unique())}")
     return float(rows["accuracy"].iloc[-1]), int(rows.index[-1])
 
 
@@ -88,9 +98,7 @@ def _zoom(target: float, frame: pd.DataFrame) -> tuple[float, float]:
     return high - 0.2, high
 
 
-def draw_cycle_ends(
-    ax: Axes, frame: pd.DataFrame, cycle: int, plain: Sequence[str], cyclical: str = "triangular"
-) -> Axes:
+def draw_cycle_ends(ax: Axes, frame: pd.DataFrame, cycle: int, plain: Sequence[str]) -> Axes:
     """Draw how far the cycles are above each plain schedule, seed by seed, at every cycle end.
 
     Both arms are read after the same number of updates. Whiskers are 95% intervals over pairs of seeds, from three on.
@@ -105,12 +113,12 @@ def draw_cycle_ends(
     check_runs(check_axes(ax), frame, ("seed",))
     if not plain:
         raise ValueError("plain must name at least one arm, got none")
-    for arm in (cyclical, *plain):
+    for arm in (CYCLICAL, *plain):
         _checks.choice("arm", arm, sorted(frame["arm"].unique()))
-    labels, last = [], frame["iteration"][frame["arm"] == cyclical].max() // cycle * cycle
+    labels, last = [], frame["iteration"][frame["arm"] == CYCLICAL].max() // cycle * cycle
     right = last + cycle / 4
     for i, arm in enumerate(plain):
-        rows = claims.pairs(frame, cyclical, arm)
+        rows = claims.pairs(frame, CYCLICAL, arm)
         rows = rows[rows.index % cycle == 0]
         colour, dashes, words = look(arm)
         x = rows.index + (i - (len(plain) - 1) / 2) * 0.12 * cycle
@@ -123,7 +131,7 @@ def draw_cycle_ends(
     ax.set_xlim(0, right)
     ax.set_xticks(np.arange(0, last + cycle, 2 * cycle))
     ax.set(ylabel="accuracy of cycles − plain, points")
-    claim(ax, claims.cycle_ends(frame, cycle, plain, cyclical))
+    claim(ax, claims.cycle_ends(frame, cycle, plain))
     label_ends(ax, labels, 0.08)
     updates_axis(ax, "updates, at cycle ends")
     return ax
@@ -164,7 +172,7 @@ def draw_cycles(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequen
 def draw_controls(
     axes: Sequence[Axes], frame: pd.DataFrame, ends: Mapping[str, int], pair: tuple[str, str], fork: int | None = None
 ) -> Sequence[Axes]:
-    """Draw the arms of the controls, zoomed, their ends with intervals in the right margin, and their rates below.
+    """Draw the arms of the controls, zoomed, their ends with 95% intervals, and their rates below.
 
     Args:
         axes: two that share their x axis.
@@ -175,21 +183,17 @@ def draw_controls(
     top, strip = check_pair(axes)
     check_runs(top, frame, ("seed", "lr"))
     last, labels = frame["iteration"].max(), []
-    for i, (arm, runs) in enumerate(frame.groupby("arm")):
-        colour, _, words = look(str(arm))
+    for arm, runs in frame.groupby("arm"):
         start = fork or 0 if arm == pair[1] else 0
         runs = runs[(runs["iteration"] <= ends.get(str(arm), last)) & (runs["iteration"] >= start)]
         rows = mean_rows(runs)
         top.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
         strip.plot(rows.index, rows["lr"], **line_style(str(arm)))
-        x = last * (1.02 + 0.016 * i)
-        whiskers(top, rows.iloc[-1:].set_axis([x]), color=colour)
-        text = f"{words}, {100 * rows['accuracy'].iloc[-1]:.1f}% (n = {rows['n'].iloc[-1]})"
-        labels.append((last * 1.1, rows["accuracy"].iloc[-1], text, colour))
-    top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy")
-    _room_for_labels(top, last, 2.15 * last)
-    top.axvspan(last, 2.15 * last, color="0.96", zorder=0)
-    top.text(1.03 * last, 0.01, "dots: the ends, with 95% CI", transform=top.get_xaxis_transform(), color="0.35")
+        colour = look(str(arm))[0]
+        whiskers(top, rows.iloc[-1:], color=colour)
+        labels.append((last, rows["accuracy"].iloc[-1], end_label(str(arm), rows), colour))
+    top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy", xlim=(0, last), xlabel="")
+    top.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True))
     _mark_fork(top, fork)
     percent_axis(top.yaxis)
     label_ends(top, labels)
@@ -197,13 +201,6 @@ def draw_controls(
     updates_axis(strip)
     claim(top, claims.controls(frame, *pair, ends.get(pair[0], int(last))))
     return axes
-
-
-def _room_for_labels(ax: Axes, last: float, right: float) -> None:
-    """Tick the updates as far as the curves go, and leave the axes' right part to the labels."""
-    ticks = np.asarray(MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True).tick_values(0, last))
-    ax.set(xlim=(0, right), xlabel="")
-    ax.set_xticks(ticks[ticks <= last])
 
 
 def _mark_fork(ax: Axes, fork: Any) -> None:

@@ -12,6 +12,7 @@ from clr.figures.base import (
     check_axes,
     check_runs,
     claim,
+    end_label,
     label_ends,
     line_style,
     look,
@@ -21,7 +22,7 @@ from clr.figures.base import (
     whiskers,
 )
 from clr.figures.claims import proposed
-from clr.figures.range_tests import draw_range_test
+from clr.figures.range_tests import draw_peak, draw_range_test
 
 __all__ = ["draw_story"]
 
@@ -44,7 +45,8 @@ def draw_story(
         raise ValueError(f"axes must be {most}, got {len(axes)}")
     test, losses, rates, *reached = map(check_axes, axes)
     draw_range_test(test, bounds.curve, bounds, bounds.spacing, metric="held-out accuracy")
-    claim(test, f"1. The range test ({len(bounds.tests)} curves): learning starts, learning fails")
+    draw_peak(test, bounds)
+    claim(test, f"1. The range test ({len(bounds.tests)} curves): accuracy rises, then falls")
     _draw_losses(losses, bounds, policies)
     losses.set_xlim(test.get_xlim())
     _draw_rates(rates, policies, updates)
@@ -69,7 +71,15 @@ def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], A
     ax.set(
         xlabel="learning rate", ylabel="training loss", xscale="log" if bounds.spacing == "exponential" else "linear"
     )
-    claim(ax, "2. The training losses propose these rates")
+    claim(ax, f"2. {_read_from(bounds)}")
+
+
+def _read_from(bounds: Any) -> str:
+    """Return where the peak rate was read from the losses: their failure, or the end of the test."""
+    last, share = max(test.frame["lr"].max() for test in bounds.tests), bounds.landmark / bounds.peak_lr("linear")
+    if bounds.landmark < 0.999 * last:
+        return f"The loss rises for good at {bounds.landmark:.2g}: peaks are 1/{share:.0f} of that"
+    return f"No lasting rise of the loss: peaks are 1/{share:.0f} of the end, {bounds.landmark:.2g}"
 
 
 def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates: int) -> None:
@@ -85,11 +95,10 @@ def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates:
 def _draw_reached(ax: Axes, frame: pd.DataFrame, updates: int) -> None:
     labels = []
     for arm, runs in frame.groupby("arm"):
-        rows, (colour, _, words) = mean_rows(runs), look(str(arm))
+        rows, colour = mean_rows(runs), look(str(arm))[0]
         ax.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
         whiskers(ax, rows.iloc[[-1]], color=colour)
-        end = rows["accuracy"].iloc[-1]
-        labels.append((rows.index[-1], end, f"{words}, {100 * end:.1f}% (n = {rows['n'].iloc[-1]})", colour))
+        labels.append((rows.index[-1], rows["accuracy"].iloc[-1], end_label(str(arm), rows), colour))
     ax.set(ylabel="test accuracy", xlim=(0, updates))
     percent_axis(ax.yaxis)
     lowest, highest = (end(label[1] for label in labels) for end in (min, max))

@@ -105,6 +105,11 @@ class Bounds:
         """The rate at which half of the gain is lost or training diverges: three times max_lr. NaN if unknown."""
         return MAX_LR_DIVISOR * self.max_lr if self.kind in (CurveKind.PEAK, CurveKind.TOO_NARROW) else float("nan")
 
+    @property
+    def landmark(self) -> float:
+        """The rate at which the training loss has lost half of its fall, or the end of the test: see `peak`."""
+        return self.peaks["linear"][0] * FACTORS["linear"]
+
     def peak_lr(self, schedule: str) -> float:
         """Return the rate to train with: the peak of a "constant", "triangular", "linear", "one-cycle" or "cosine"."""
         return self.peaks[_checks.choice("schedule", schedule, self.peaks)][0]
@@ -121,7 +126,8 @@ class Bounds:
         """Return a policy with the schedule's peak rate, ready for `PolicyLR`.
 
         Args:
-            schedule: "constant"; "triangular" (up from a quarter of the peak, `cycles` times); "linear" (the peak, then
+            schedule: "constant"; "triangular" (up from a quarter of the peak and back, `cycles` times or, where
+                iterations is no multiple of 2 cycles, nearly as often); "linear" (the peak, then
                 down to 0 in a line); "one-cycle" (from a tenth of the peak up, back, and down to a thousandth);
                 "cosine" (5% of the updates to warm up).
             iterations: updates of the whole run.
@@ -131,11 +137,12 @@ class Bounds:
         """
         peak, n = self.peak_lr(schedule), _checks.positive_int("iterations", iterations)
         if not np.isfinite(peak):
-            raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {self.verdict.splitlines()[0]}")
+            why = " ".join(self.verdict.splitlines()[:2])
+            raise ValueError(f"schedule must have a known peak rate, got {schedule!r}: {why}")
         if schedule == "triangular":
             if n < 2 * _checks.positive_int("cycles", cycles):
                 raise ValueError(f"cycles must be at most iterations / 2, got {cycles} in {n} iterations")
-            return Triangular(peak / 4, peak, n // (2 * int(cycles)))
+            return Triangular(peak / 4, peak, round(n / (2 * int(cycles))))
         if schedule == "one-cycle":
             return OneCycle(peak / 10, peak, n)
         if schedule == "cosine":

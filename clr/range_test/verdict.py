@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clr.range_test.curve import MIN_EVALUATIONS, Curve, CurveKind, CurveShape
-from clr.range_test.peak import FACTORS, HOLDS
+from clr.range_test.peak import HOLDS, INTERVAL
 
 __all__ = ["format_bound", "write_verdict"]
 
@@ -26,7 +26,7 @@ _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.PLATEAU: "test up to a larger end_lr to see where training fails",
     CurveKind.RISING: "test up to a larger end_lr",
     CurveKind.TOO_NARROW: "use more updates; the paper suggests a third of max_lr as base_lr",
-    CurveKind.FALLING: "start from a smaller start_lr, or evaluate on more examples",
+    CurveKind.FALLING: "start from a smaller start_lr or, if a smaller metric is better, return its negative",
     CurveKind.FLAT: "test up to a larger end_lr, train for more updates, or evaluate on more examples",
     CurveKind.TOO_FEW: "evaluate more often",
     CurveKind.BAD_DATA: "check the data for NaN and infinity",
@@ -50,6 +50,7 @@ _ABOVE = {  # the peak rate above max_lr, by what the metric does there
 }
 _TRY_BOTH = "Try max_lr as the peak rate, too, and keep the better one."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
+_NO_LOSSES = (CurveKind.TOO_FEW, CurveKind.BAD_DATA, CurveKind.DISAGREE)  # whose advice is another
 MOSTLY = 0.5  # of the fall of the loss
 
 
@@ -68,12 +69,12 @@ def write_verdict(
     """
     seen, advice = _found(bounds, shapes, curves)
     words = _with_advice(seen + _agreement(bounds, shapes) + _bound_sentences(bounds), advice, bounds)
-    words = _peak_sentences(bounds, solved) + _mean_predictor_warning(bounds) + words
+    words = [*_no_peak(bounds), *_peak_sentences(bounds, solved), *_mean_predictor_warning(bounds), *words]
     diverged = sum(curve.diverged and not curve.bad_data for curve in curves)
     if diverged and bounds.kind is not CurveKind.TOO_FEW:
         expected = ", as it should when a test goes far enough" if np.isfinite(bounds.max_lr) else ""
         words.append(f"Training diverged in {diverged} of {len(curves)} curves{expected}.")
-    words += _no_peak(bounds) + _based_on(bounds)
+    words += _based_on(bounds)
     return "\n".join([*words, *_evaluation(bounds, test), *_log_advice(bounds, log_max_lr)])
 
 
@@ -162,23 +163,31 @@ def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
         return []
     words = [
         f"Train with a peak rate of {peak:.2g} (constant: {bounds.peaks['constant'][0]:.2g}).",
-        f"The best peak should lie between {low:.2g} and {high:.2g}: it did in {HOLDS[0]} to {HOLDS[1]}% of the cases "
-        "tested.",
+        f"The best peak should lie within a factor of {INTERVAL:g}, {low:.2g} to {high:.2g}: it did in {HOLDS[0]} to "
+        f"{HOLDS[1]}% of cases tested.",
     ]
+    if bounds.kind in (CurveKind.FLAT, CurveKind.DISAGREE):
+        words.append("Only the training loss speaks for it: the metric does not show that the model learns.")
     if solved:
-        words.append(f"The test has solved its task by {peak * FACTORS['linear']:.2g}, where the loss is a hundredth "
+        words.append(f"The test has solved its task by {bounds.landmark:.2g}, where the loss is a hundredth "
                      "of the untrained one, so higher peak rates may work.")  # fmt: skip
-    elif peak * FACTORS["linear"] > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
+    elif bounds.landmark > 0.999 * max(test.frame["lr"].max() for test in bounds.tests):
         words.append("The training loss keeps its gain up to the largest rate tested, so higher peak rates may work.")
     return words
 
 
 def _no_peak(bounds: Any) -> list[str]:
-    """Return why losses at linearly spaced rates give no rate to train with."""
+    """Return why there is no rate to train with, where the curves are long enough and have losses, and what to do."""
     has_losses = all("train_loss" in test.frame for test in bounds.tests)
-    if bounds.tests[0].spacing == "exponential" or not has_losses or bounds.kind is CurveKind.TOO_FEW:
+    if np.isfinite(bounds.peaks["linear"][0]) or not has_losses or bounds.kind in _NO_LOSSES:
         return []
-    return ['No rate to train with is read from linear spacing: test with spacing="exponential".']
+    if bounds.tests[0].spacing == "linear":
+        return ['No rate to train with is read from linear spacing: test with spacing="exponential".']
+    if bounds.kind in (CurveKind.FLAT, CurveKind.FALLING):  # whose advice is for both
+        return []
+    known = f", or train below max_lr ({bounds.max_lr:.2g})" if np.isfinite(bounds.max_lr) else ""
+    return ["No rate to train with: the training loss never falls clearly, as where a model is trained already.",
+            f"Give each curve more updates (iterations=400){known}."]  # fmt: skip
 
 
 def _based_on(bounds: Any) -> list[str]:
@@ -217,7 +226,7 @@ def _evaluation(bounds: Any, test: Any) -> list[str]:
         sharper = bounds.kind in (CurveKind.FLAT, CurveKind.TOO_NARROW, CurveKind.DISAGREE) or not _is_sharp(bounds)
         words.append(f"Each evaluation looks at {test.examples} examples.")
         if sharper:
-            words.append("More of them, in larger batches of val_loader, would sharpen the bounds.")
+            words.append("If val_loader has more, larger batches of it would sharpen the bounds.")
     if any(test.one_class for test in bounds.tests):
         words.append("All of them are of one class: is val_loader sorted, or are the loaders swapped?")
     if not all(test.held_out for test in bounds.tests):

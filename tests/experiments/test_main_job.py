@@ -59,7 +59,7 @@ def test_the_sentence_reads_the_table(save):
             save("headline", arm, seed, {iterations: end})
     assert main_job.reading(experiments.study.Study()) == (
         "On cifar10: cycles reach 71.0% after 32,000 updates (n = 2); "
-        "steps, low rate reach 61.0% after 70,000 updates (n = 2)."
+        "step decay, low rate reach 61.0% after 70,000 updates (n = 2)."
     )
 
 

@@ -185,14 +185,15 @@ def test_the_picture_of_precision_pairs_bfloat16_with_the_headlines_rows(headlin
     assert [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1] == pytest.approx([0.5, 0.0])
     said = sentences.precision(headline)
     assert (
-        said.count("**No, within one point.** Bfloat16 − float32 at 20,000, steps at a low rate, quick net: +0.5") == 1
+        said.count("**No, within one point.** Bfloat16 − float32 at 20,000, step decay at a low rate, quick net: +0.5")
+        == 1
     )
     assert said.count("**") == 2 and "). Bfloat16 − float32 at 20,000, cycles, quick net: +0.0 points" in said
 
 
 def test_the_sentences_of_the_headline(headline):
     assert sentences.fewer_updates(headline) == (
-        "Steps at a low rate finish at 75.0% after 70,000 updates (n = 3). "
+        "The long schedule, step decay at a low rate, ends at 75.0% after 70,000 updates (n = 3). "
         "The ends of cycles first reach that after 8,000 updates, in 3 of 3 runs."
     )
     assert sentences.without_cycles(headline) == (
