@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clr import _checks
-from clr.groups import unshare_lr
+from clr.groups import lr_multipliers, unshare_lr
 from clr.policies import Ramp
 from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval, is_finite, is_one_class
 from clr.range_test.curve import has_diverged
@@ -187,7 +187,8 @@ def check_arguments(
     _check_trained(model, optimizer)
     for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            hint = ": wrap it in a DataLoader" if isinstance(loader, torch.utils.data.Dataset) else ""
+            hint = ": pass the DataLoader, or a list of batches" if isinstance(loader, Iterator) else ""
+            hint = ": wrap it in a DataLoader" if isinstance(loader, torch.utils.data.Dataset) else hint
             raise TypeError(f"{name} must be an iterable that can be iterated again, got {_checks.brief(loader)}{hint}")
     for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
         if name != "metric" or value is not None:
@@ -212,3 +213,5 @@ def _check_trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         raise ValueError("model must have parameters that require gradients, got none")
     if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("optimizer must hold parameters of the model, got one that holds none of them")
+    if not any(lr_multipliers(optimizer)):
+        raise ValueError("optimizer must have a group whose lr_mult (or lr_scale) is not 0, got none")

@@ -54,6 +54,9 @@ class Trainer:
         if self.scaler is None:
             self.optimizer.step()
         else:
+            self.scaler.unscale_(
+                self.optimizer
+            )  # a fused optimizer would leave it to its step, after a hook that clips
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
@@ -89,9 +92,10 @@ class Trainer:
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     def current_lr(self) -> float:
-        """Return the rate that the optimizer holds, read from the group whose multiplier is nearest to 1."""
-        nearest = min(range(len(self.multipliers)), key=lambda i: abs(self.multipliers[i] - 1))
-        return float(self.optimizer.param_groups[nearest]["lr"]) / (self.multipliers[nearest] or 1)
+        """Return the rate that the optimizer holds, read from a group that trains: its multiplier is nearest to 1."""
+        pairs = zip(self.optimizer.param_groups, self.multipliers, strict=True)
+        group, multiplier = min(((g, m) for g, m in pairs if m), key=lambda pair: abs(pair[1] - 1))
+        return float(group["lr"]) / multiplier
 
     def pop_losses(self) -> np.ndarray:
         """Return the loss of every update since the last call, the mean over all processes, and forget them."""
@@ -166,9 +170,17 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Any, Any]:
         length = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
         raise TypeError(
             f"batches must be pairs of inputs and targets, got {type(batch).__name__}{length}; for other shapes give "
-            "forward=lambda model, batch: (outputs, targets)"
+            f"forward={_forward_of(batch)}"
         )
     return model(batch[0]), batch[1]
+
+
+def _forward_of(batch: Any) -> str:
+    """Return a `forward` that could be pasted for such a batch."""
+    if isinstance(batch, Mapping) and len(batch) > 1:
+        *_, inputs, labels = map(repr, batch)
+        return f"lambda model, batch: (model(batch[{inputs}]), batch[{labels}])"
+    return "lambda model, batch: (outputs, targets)"
 
 
 def _process_group(model: nn.Module) -> Any:
@@ -190,6 +202,6 @@ def _minus(loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], float]
 
 def _check_scalar(loss: Tensor) -> Tensor:
     if not isinstance(loss, Tensor) or loss.dim():
-        kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss)}"
+        kind = f"shape {tuple(loss.shape)}: take its mean()" if isinstance(loss, Tensor) else f"{type(loss)}"
         raise ValueError(f"loss_fn must return a scalar tensor, got {kind}")
     return loss

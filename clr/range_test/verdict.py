@@ -26,7 +26,7 @@ _ADVICE = {  # how to find the bounds that are unknown
     CurveKind.PLATEAU: "test up to a larger end_lr to see where training fails",
     CurveKind.RISING: "test up to a larger end_lr",
     CurveKind.TOO_NARROW: "use more updates; the paper suggests a third of max_lr as base_lr",
-    CurveKind.FALLING: "start from a smaller start_lr or, if a smaller metric is better, return its negative",
+    CurveKind.FALLING: "start from a smaller start_lr, unless the model is trained already",
     CurveKind.FLAT: "test up to a larger end_lr, train for more updates, or evaluate on more examples",
     CurveKind.TOO_FEW: "evaluate more often",
     CurveKind.BAD_DATA: "check the data for NaN and infinity",
@@ -166,7 +166,7 @@ def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
         f"The best peak should lie within a factor of {INTERVAL:g}, {low:.2g} to {high:.2g}: it did in {HOLDS[0]} to "
         f"{HOLDS[1]}% of cases tested.",
     ]
-    if bounds.kind in (CurveKind.FLAT, CurveKind.DISAGREE):
+    if bounds.kind in (CurveKind.FLAT, CurveKind.FALLING, CurveKind.DISAGREE):
         words.append("Only the training loss speaks for it: the metric does not show that the model learns.")
     if solved:
         words.append(f"The test has solved its task by {bounds.landmark:.2g}, where the loss is a hundredth "
@@ -227,6 +227,8 @@ def _evaluation(bounds: Any, test: Any) -> list[str]:
         words.append(f"Each evaluation looks at {test.examples} examples.")
         if sharper:
             words.append("If val_loader has more, larger batches of it would sharpen the bounds.")
+    if bounds.kind is CurveKind.FALLING and test.metric_name == "metric":
+        words.append("If less of your metric is better, return it with a minus.")
     if any(test.one_class for test in bounds.tests):
         words.append("All of them are of one class: is val_loader sorted, or are the loaders swapped?")
     if not all(test.held_out for test in bounds.tests):

@@ -58,13 +58,22 @@ def test_the_policy_starts_after_a_warm_up(rates):
     assert rates == [0.1] * 5 + [POLICY(k) for k in range(7)]
 
 
-def test_find_bounds_gives_the_policy_to_train_with():
+def test_the_policy_is_found_once_and_a_resumed_run_reads_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     loader = [(x, 3 * x[:, :2]) for x, _ in pairs(0, 40)]
-    model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    names = {"loader": loader[:30], "val_loader": loader[30:], "loss_fn": nn.functional.mse_loss, "updates": 100}
-    found = page.run("Plain torch", 3, model=model, optimizer=optimizer, **names)
-    assert found.scheduler.policy.max_lr == found.bounds.peak_lr("triangular")
+    names = {"loader": loader[:30], "val_loader": loader[30:], "loss_fn": nn.functional.mse_loss, "model": net()}
+    first = page.run("First, the policy", **names, epochs=3, accumulation_steps=4)
+    assert first.updates == 3 * 8 and first.policy == first.bounds.policy("linear", iterations=24)
+    again = page.run("First, the policy", **names)
+    assert again.policy == first.policy and not hasattr(again, "bounds")
+
+
+def test_a_hook_that_clips_is_there_for_the_test_alone(tmp_path):
+    loader = [(x, 3 * x[:, :2]) for x, _ in pairs(0, 40)]
+    names = {"loader": loader[:30], "val_loader": loader[30:], "loss_fn": nn.functional.mse_loss, "model": net()}
+    optimizer = torch.optim.SGD(names["model"].parameters(), lr=1.0)
+    found = page.run("First, the policy", 1, optimizer=optimizer, **names)
+    assert found.bounds.n_curves == 5 and not optimizer._optimizer_step_pre_hooks
 
 
 def train(model, optimizer, scheduler, updates, start=0):

@@ -373,11 +373,12 @@ FALLING_LOSS = 0.1 + 2 * (1 - up(LOG, 0.01)) + np.where(LOG > 2, 50.0, 0)
 def test_a_peak_rate_stands_where_the_bounds_are_unknown():
     verdict = suggest_bounds(frame(0.9 - 0.8 * up(LOG, 0.001)).assign(train_loss=FALLING_LOSS)).verdict.splitlines()
     assert verdict[0].startswith("Train with a peak rate of 0.")
-    assert verdict[2:4] == [
+    assert verdict[2:5] == [
+        "Only the training loss speaks for it: the metric does not show that the model learns.",
         "The metric falls, without a clear rise before.",
         "Unknown: base_lr and max_lr; the peak rate stands, as it is read from the training loss.",
     ]
-    assert verdict[4].startswith("To know more, start from a smaller start_lr")
+    assert verdict[5].startswith("To know more, start from a smaller start_lr")
 
 
 def test_without_a_peak_rate_the_first_line_says_what_to_test():

@@ -53,10 +53,12 @@ def test_hooks_see_each_update_once_with_the_gradients_that_it_uses(accumulation
         torch.testing.assert_close(after, before - rate * gradient)
 
 
+@pytest.mark.parametrize("fused", [False, True])  # a fused optimizer leaves dividing by the scale to its step
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_hook_that_clips_gradients_clips_those_of_the_test(scaled):
+def test_a_hook_that_clips_gradients_clips_those_of_the_test(scaled, fused):
     for clipped in (False, True):
-        model, optimizer = made()
+        model, _ = made()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
         if clipped:
             optimizer.register_step_pre_hook(clips(model))
         norms = [float(gradient.norm()) for _, gradient, *_ in watched(model, optimizer, scaled=scaled)]

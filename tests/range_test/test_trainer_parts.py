@@ -93,7 +93,7 @@ def test_parameters_that_are_not_the_models_lose_their_gradients_too():
         ((1.0, 0.0), 0.1),
         ((3.0, 1.0), 0.1),  # to the last bit: 3 * 0.1 / 3 is more
         ((0.5,), 0.1),
-        ((0.0,), 0.0),
+        ((0.0, 10.0), 0.1),
         ((8.0, 4.0), 0.1),
     ],
 )
