@@ -108,8 +108,8 @@ def _run(options: argparse.Namespace) -> None:
             experiments.configs(name, options.seeds, options.scale, arms, options.precision)
         pictures = data.load_cifar10()
         devices, _ = experiments.check_machine(options.device, options.n_jobs)
-    if options.all:
-        names = [name for name in names if _is_fast(name, options.precision, devices[0])]
+    if options.all and options.precision is None:
+        names = [name for name in names if _is_fast(name, devices[0])]
     if options.queue:
         if hasattr(os, "nice"):  # not on Windows
             os.nice(19)  # the runs inherit it
@@ -124,11 +124,11 @@ def _run(options: argparse.Namespace) -> None:
     print(f"Results: {', '.join(folders)}")
 
 
-def _is_fast(name: str, precision: str | None, device: str) -> bool:
-    """Return whether a device is fast in a precision, or else that of an experiment; where it is not, say so."""
+def _is_fast(name: str, device: str) -> bool:
+    """Return whether a device is fast in an experiment's precision; where it is not, say so."""
     try:
         for config in experiments.EXPERIMENTS[name].arms.values():
-            check_fast(precision or config.precision, device)
+            check_fast(config.precision, device)
     except SlowPrecisionError as error:
         print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
         return False

@@ -14,8 +14,8 @@ EMPTY = 10  # steps without an update before them; a gradient scaler skips a few
 class Hints:
     """Watch a scheduler's steps, and the updates of its optimizer between them.
 
-    Warned of are two gaps of at least 50 updates, ten steps without an update before them where fewer had one, and an
-    update at the rate of zero after which it is zero again.
+    It warns of a second gap of 50 updates or more between steps; of ten steps without an update, once two to nine have
+    had one; and of an update at rate 0 after which the rate is 0 again.
     """
 
     def __init__(self) -> None:

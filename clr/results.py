@@ -230,7 +230,7 @@ def summarise(frame: pd.DataFrame, iteration: int | None = None) -> pd.DataFrame
 
 
 def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """Compare two arms seed by seed: the mean difference in accuracy, its 95% interval (from `MIN_RUNS` on), n pairs.
+    """Compare two arms seed by seed: by how many points the first is above, its 95% interval (from `MIN_RUNS` on), n.
 
     Args:
         first, second: one row a seed, as `rows_at` gives them for one arm.
@@ -241,9 +241,9 @@ def paired_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, fl
             rows = int(frame.groupby(["dataset", "seed"]).size().max())
             raise ValueError(f"{name} must have one row per seed and data set, as `rows_at` gives, got {rows}")
     pairs = first.merge(second, on=["dataset", "seed"], suffixes=("", "_other"))
-    differences = pairs["test_accuracy"] - pairs["test_accuracy_other"]
-    low, high = interval(differences) if len(differences) >= MIN_RUNS else (float("nan"), float("nan"))
-    return {"difference": differences.mean(), "low": low, "high": high, "n": len(differences)}
+    points = 100 * (pairs["test_accuracy"] - pairs["test_accuracy_other"])
+    low, high = interval(points) if len(points) >= MIN_RUNS else (float("nan"), float("nan"))
+    return {"points": points.mean(), "low": low, "high": high, "n": len(points)}
 
 
 def iterations_to_accuracy(frame: pd.DataFrame, accuracy: float) -> pd.DataFrame:

@@ -68,15 +68,10 @@ class PolicyLR(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {_checks.brief(optimizer)}")
-        for name, value in {"policy": policy, **({} if momentum is None else {"momentum": momentum})}.items():
-            if not callable(value):
-                hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
-                got = f"{_checks.brief(value)}{hint}"
-                raise TypeError(f"{name} must be a policy or a callable of the iteration, got {got}")
-            if isinstance(value, type):
-                raise TypeError(f"{name} must be an object, such as {value.__name__}(...), got the class")
-        for group in optimizer.param_groups:
-            if momentum is not None and not group.keys() & {"momentum", "betas"}:
+        _check_policy("policy", policy)
+        if momentum is not None:
+            _check_policy("momentum", momentum)
+            if not all(group.keys() & {"momentum", "betas"} for group in optimizer.param_groups):
                 reason = f"{type(optimizer).__name__} has neither momentum nor betas"
                 raise ValueError(f"momentum must be None, as {reason}, got {momentum!r}")
         self.policy, self.momentum = policy, momentum
@@ -212,3 +207,11 @@ class PolicyLR(LRScheduler):
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:
     value = function(k)
     return value if type(value) is float and 0 <= value < math.inf else _checks.nonnegative(f"{name}({k})", value)
+
+
+def _check_policy(name: str, value: Any) -> None:
+    if not callable(value):
+        hint = "; use bounds.policy(schedule, iterations)" if type(value).__name__ == "Bounds" else ""
+        raise TypeError(f"{name} must be a policy or a callable of the iteration, got {_checks.brief(value)}{hint}")
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an object, such as {value.__name__}(...), got the class")

@@ -1,6 +1,7 @@
 """The package itself: every public name is there, and none is imported before it is used."""
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import clr
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", clr.__all__)
@@ -33,6 +36,32 @@ def test_the_take_home_half_loads_nothing_of_the_study():
             assert not loaded, (name, loaded)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+POLICIES = ("policies", "_arithmetic", "_checks")
+SCHEDULERS = (*POLICIES, "schedulers", "groups", "_hints")
+RANGE_TEST = (*SCHEDULERS, "range_test", "_stats", "notebook", "figures")
+
+
+@pytest.mark.parametrize(
+    ("module", "names"), [("policies", POLICIES), ("schedulers", SCHEDULERS), ("range_test", RANGE_TEST)]
+)
+def test_the_files_to_take_home_work_alone(tmp_path, module, names):
+    (tmp_path / "clr").mkdir()
+    for name in names:
+        source = ROOT / "clr" / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / "clr" / name)
+        else:
+            shutil.copy(source.with_suffix(".py"), tmp_path / "clr")
+    code = f"import clr.{module}; print(clr.{module}.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path / "clr" / module))
+
+
+def test_the_readme_names_the_files_to_take_home():
+    (row,) = (line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "take home" in line)
+    assert set(re.findall(r"`(\w+)`", row)) == {*RANGE_TEST, "PolicyLR", "clr"}
 
 
 def test_importing_clr_imports_no_library():

@@ -50,7 +50,8 @@ def test_the_notebooks_find_data_where_the_main_job_does(tmp_path, monkeypatch, 
     done = subprocess.CompletedProcess([], 0)
     monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: environments.append(env) or done)
     pages.execute(tmp_path / "runs", tmp_path / "out")
-    assert environments[0]["CLR_HOME"] == str(tmp_path / "runs")
+    assert environments[0]["CLR_RESULTS"] == str(tmp_path / "runs" / "results")
+    assert environments[0]["CLR_HOME"] == str(tmp_path / "home")
     assert environments[0]["CLR_DATA"] == (found if found == "synthetic" else str(tmp_path / found))
 
 

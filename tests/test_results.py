@@ -144,7 +144,11 @@ def test_comparison_is_scipys_paired_one():
     a, b, c = (runs[runs["arm"] == arm] for arm in "abc")
     got = results.paired_difference(a, b)
     expected = stats.ttest_rel(a["test_accuracy"], b["test_accuracy"]).confidence_interval()
-    assert (got["low"], got["high"], got["n"]) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
+    assert (got["low"], got["high"], got["n"]) == (
+        pytest.approx(100 * expected.low),
+        pytest.approx(100 * expected.high),
+        3,
+    )
     assert results.paired_difference(a, c)["n"] == 1
 
 
@@ -264,8 +268,8 @@ def test_two_values_have_an_interval_and_two_pairs_have_none():
     runs = frame({"a": [[0.5], [0.7], [0.9]], "b": [[0.4], [0.65], [0.7]]})
     a, b = (runs[runs["arm"] == arm] for arm in "ab")
     two, three = results.paired_difference(a[:2], b), results.paired_difference(a, b)
-    assert np.isnan([two["low"], two["high"]]).all() and two["difference"] == pytest.approx(0.075)
-    assert three["low"] < three["difference"] < three["high"] and three["difference"] == pytest.approx(0.35 / 3)
+    assert np.isnan([two["low"], two["high"]]).all() and two["points"] == pytest.approx(7.5)
+    assert three["low"] < three["points"] < three["high"] and three["points"] == pytest.approx(35 / 3)
 
 
 def test_summary_has_scipys_interval_from_three_runs_on():
@@ -374,7 +378,7 @@ def test_seeds_are_paired_within_a_data_set():
     first = pd.DataFrame({"dataset": ["one", "two"], "seed": [0, 0], "test_accuracy": [0.5, 0.75]})
     second = pd.DataFrame({"dataset": ["two", "one"], "seed": [0, 0], "test_accuracy": [0.25, 0.5]})
     got = results.paired_difference(first, second)
-    assert (got["difference"], got["n"]) == (0.25, 2)
+    assert (got["points"], got["n"]) == (25, 2)
 
 
 @pytest.mark.parametrize("name", ["first", "second"])

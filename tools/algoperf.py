@@ -245,6 +245,11 @@ def _majority(frame: pd.DataFrame, column: str) -> str:
 
 
 def sentence(summary: pd.DataFrame) -> str:
+    """Return what the table shows, in the words of `sentences`."""
+    return " ".join(sentences(summary))
+
+
+def sentences(summary: pd.DataFrame) -> list[str]:
     """Return what the table shows, with n and 95% intervals over workloads; the words follow the intervals.
 
     The last sentence leaves out the variants, which are not independent of the workloads that they vary.
@@ -255,22 +260,20 @@ def sentence(summary: pd.DataFrame) -> str:
         ("end", "By the end"),
     ):
         words = _verdict(*_median(gains, name)[1:3], ("ahead of one", "behind one", "not clearly apart from one"))
-        parts.append(
-            f"{label}, two cycles are {words}: {_percent(gains, name)}. "
-            f"They are ahead in {(frame[name] == 1).sum()} of {frame[name].count()} decided pairs."
-        )
+        parts += [
+            f"{label}, two cycles are {words}: {_percent(gains, name)}.",
+            f"They are ahead in {(frame[name] == 1).sum()} of {frame[name].count()} decided pairs.",
+        ]
     alone, first = frame["alone"], frame["first"]
-    parts.append(
-        f"In {alone.count()} of {len(frame)} pairs only one run reaches the target. "
-        f"It has one cycle in {(alone == -1).sum()} of them ({_majority(frame, 'alone')})."
-    )
-    parts.append(
-        f"Both reach it in {first.count()} pairs. "
-        f"Two cycles are first in {(first == 1).sum()} of them ({_majority(frame, 'first')})."
-    )
+    parts += [
+        f"In {alone.count()} of {len(frame)} pairs only one run reaches the target.",
+        f"It has one cycle in {(alone == -1).sum()} of them ({_majority(frame, 'alone')}).",
+        f"Both reach it in {first.count()} pairs.",
+        f"Two cycles are first in {(first == 1).sum()} of them ({_majority(frame, 'first')}).",
+    ]
     others = _no_variants(gains)
     parts.append(f"Without the variants, by half: {_percent(others, 'half')}; by the end: {_percent(others, 'end')}.")
-    return " ".join(parts)
+    return parts
 
 
 def _no_variants(gains: pd.DataFrame) -> pd.DataFrame:

@@ -1,14 +1,13 @@
 """The README's sentences: pictures that are read in words, the findings, what is seen at scale, the finders' regret."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from clr import results
-from clr.experiments import findings, pictures, sentences
+from clr.experiments import findings, pictures, sentences, tables
 from clr.experiments.study import Study
 from clr.figures import claims
 from clr.figures.base import look
@@ -110,17 +109,17 @@ def _words(by_verdict: dict[str, str], row: pd.Series) -> str:
 def at_scale() -> str:
     """Return what AlgoPerf's logs say of one cycle against two, by half of the budget and by its end."""
     summary = algoperf.read_summary()
-    sentences = re.split(r"(?<=\.) (?=[A-Z])", algoperf.sentence(summary))
+    by_half, _, by_end, *_ = algoperf.sentences(summary)
     half, end = (
         f"{gain:+.1f}% ({low:+.1f}% to {high:+.1f}%, n = {n})"
         for gain, low, high, n in algoperf.without_variants(summary)
     )
-    return " ".join([*sentences[:4:2], f"Without variants: {half} and {end}."])
+    return f"{by_half} {by_end} Without variants: {half} and {end}."
 
 
 def paper() -> str:
     """Return how far the paper's net ends below the paper's Table 1."""
-    return re.split(r"(?<=\.) (?=[A-Z])", sentences.paper(Study()))[0]
+    return f"{claims.paper(tables.beside_reported('paper-table-1', Study().runs('paper-table-1')))}."
 
 
 def _regrets() -> tuple[dict[str, Any], pd.DataFrame]:
@@ -191,6 +190,8 @@ def regret_schedules() -> str:
     found, _ = _regrets()
     lost, n = pd.DataFrame(found["against the best schedule"]).T.sort_values("mean"), len(found["tasks"])
     sure = [str(name) for name, row in lost.iterrows() if row["low"] > 0]
+    less = [str(name) for name in lost.index[lost["mean"] < lost.loc["linear", "mean"]]]
+    linear = f" The examples here use linear, the simplest; {' and '.join(less)} lost less." if less else ""
     saved = lost.apply(
         lambda row: f"{row['saved']:+.1f} points (95% CI {row['low']:+.1f} to {row['high']:+.1f})", axis=1
     )
@@ -202,6 +203,6 @@ def regret_schedules() -> str:
     table = pd.DataFrame({"schedule": lost.index} | columns | {"better than constant by": saved})
     return (
         f"What each schedule loses of the best schedule's gain at the proposed rates, on {n} tasks judged at the end "
-        f"of training. Clearly better than a constant rate: {' and '.join(sure) or 'none'}.\n\n"
+        f"of training. Clearly better than a constant rate: {' and '.join(sure) or 'none'}.{linear}\n\n"
         f"{table.to_markdown(index=False, disable_numparse=True)}"
     )

@@ -173,7 +173,7 @@ def _updates_earlier(question: Question, frame: pd.DataFrame) -> pd.Series:
         for run, rows in first[first["iteration"].isin(at)].groupby(["dataset", "seed"])
         if run in rivals and len(rows) == len(at)
     }
-    index = pd.MultiIndex.from_arrays(np.array(list(leads), dtype=object).reshape(-1, 2).T, names=["dataset", "seed"])
+    index = pd.MultiIndex.from_tuples(list(leads), names=["dataset", "seed"])
     return pd.Series(list(leads.values()), index, dtype=float)
 
 

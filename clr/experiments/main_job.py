@@ -5,12 +5,12 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 
-from clr import data, download, figures, paths, results
+from clr import data, download, figures, paths
 from clr.experiments import pages, pictures, runner, speed, tables
 from clr.experiments.study import Study
-from clr.figures.range_tests import failure
+from clr.figures.range_tests import fails_at
+from clr.range_test import Bounds
 
 __all__ = ["PARTS", "announce", "find_data", "reading", "run"]
 
@@ -83,11 +83,12 @@ def _draw_first(study: Study, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     figure.clear()
-    print(f"First curve: {_shown(path)}\n{_range_test_reading(pictures.bounds(study, FIRST).curve)}", flush=True)
+    print(f"First curve: {_shown(path)}\n{_range_test_reading(pictures.bounds(study, FIRST))}", flush=True)
 
 
-def _range_test_reading(curve: pd.DataFrame) -> str:
-    best, fails = curve.loc[curve["mean"].idxmax()], failure(curve)
+def _range_test_reading(bounds: Bounds) -> str:
+    curve, fails = bounds.curve, fails_at(bounds.curve, bounds)
+    best = curve.loc[curve["mean"].idxmax()]
     end = f", and training fails at {fails:.2g}: a schedule should stay below that" if np.isfinite(fails) else ""
     return (
         f"While the rate rises from {curve['lr'].min():.1g} to {curve['lr'].max():.1g}, accuracy climbs to "
@@ -97,15 +98,14 @@ def _range_test_reading(curve: pd.DataFrame) -> str:
 
 def reading(study: Study) -> str:
     """Return in one sentence what the table shows: how the headline's two schedules end."""
-    runs, words = study.runs("headline"), []
+    ends, words = study.ends("headline"), []
     for arm in ("triangular", "fixed"):
-        end = study.config("headline", arm).last_cycle_end
-        rows = results.rows_at(runs[runs["arm"] == arm], end)
+        rows = ends[ends["arm"] == arm]
         if len(rows):
-            name = figures.base.look(arm)[2]
-            words.append(f"{name} reach {rows['test_accuracy'].mean():.1%} after {end:,} updates (n = {len(rows)})")
+            end, accuracy = rows["iteration"].iloc[0], rows["test_accuracy"].mean()
+            words.append(f"{figures.base.look(arm)[2]} {accuracy:.1%} after {end:,} updates (n = {len(rows)})")
     images = "synthetic images, which say nothing about CIFAR-10" if study.name == "synthetic" else study.name
-    return f"On {images}: {'; '.join(words)}."
+    return f"Accuracy on {images}: {'; '.join(words)}."
 
 
 def _shown(path: Path) -> str:

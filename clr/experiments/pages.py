@@ -27,7 +27,7 @@ class NotebookError(RuntimeError):
 
 
 def find_notebooks() -> list[Path]:
-    """Return the notebooks in CLR_HOME, which may be elsewhere, a cluster's scratch say; else those beside the code."""
+    """Return the notebooks of the home folder or, if it has none (as on a cluster's scratch), those beside the code."""
     found = sorted((paths.home() / "notebooks").glob("*.ipynb")) or sorted(PACKAGE.parent.glob("notebooks/*.ipynb"))
     if not found:
         places = f"{paths.home() / 'notebooks'} or {PACKAGE.parent / 'notebooks'}"
@@ -35,11 +35,11 @@ def find_notebooks() -> list[Path]:
     return found
 
 
-def execute(home: Path, output: Path, scale: str = "full") -> list[Path]:
-    """Execute the notebooks with `home` as theirs, so that they read its results/ and write its images/.
+def execute(folder: Path, output: Path, scale: str = "full") -> list[Path]:
+    """Execute the notebooks, which read their scale's runs from `folder`/results and write to `folder`/images.
 
-    Data they find where they would have found it from here. Where neither they nor the code nor the results have
-    changed since the last time, they are left as they are.
+    They find the data where this process would. If neither they nor the code nor the results have changed since the
+    last time, nothing is executed.
 
     Args:
         output: gets the executed notebooks, and each as an HTML page.
@@ -52,13 +52,13 @@ def execute(home: Path, output: Path, scale: str = "full") -> list[Path]:
     """
     sources, mark = find_notebooks(), output / ".made-from"
     pages = [output / f"{source.stem}.html" for source in sources]
-    made_from = _digest([*sources, *PACKAGE.rglob("*.py"), *(home / "results").rglob("*.json")])
+    made_from = _digest([*sources, *PACKAGE.rglob("*.py"), *(folder / "results").rglob("*.json")])
     if mark.exists() and mark.read_text(encoding="utf-8") == made_from and all(page.exists() for page in pages):
         print("The notebooks are as they were: not executed again.", flush=True)
         return pages
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as ipython:  # an SQLite history in a home on NFS may hang
-        environment = _environment(home, scale) | {"IPYTHONDIR": ipython}
+        environment = _environment(folder, scale) | {"IPYTHONDIR": ipython}
         with ThreadPoolExecutor(max(1, min(2, joblib.cpu_count()))) as pool:
             list(pool.map(lambda source: _execute(source, output, environment), sources))
         if sources:
@@ -75,11 +75,12 @@ def _digest(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _environment(home: Path, scale: str) -> dict[str, str]:
+def _environment(folder: Path, scale: str) -> dict[str, str]:
     synthetic = os.environ.get("CLR_DATA") == "synthetic"
     images = "synthetic" if synthetic else str(data.usual_folder().absolute())  # a kernel starts in another folder
-    environment = os.environ | {"CLR_HOME": str(home), "CLR_DATA": images, "CLR_SCALE": scale, "CLR_STATIC": "1"}
-    environment |= {"CLR_IMAGES": str(home / "images"), "PYTHONUTF8": "1", "TQDM_DISABLE": "1"}
+    environment = os.environ | {"CLR_HOME": str(paths.home()), "CLR_DATA": images, "CLR_SCALE": scale}
+    environment |= {"CLR_RESULTS": str(folder / "results"), "CLR_IMAGES": str(folder / "images")}
+    environment |= {"CLR_STATIC": "1", "PYTHONUTF8": "1", "TQDM_DISABLE": "1"}
     environment.setdefault("OMP_NUM_THREADS", str(min(torch.get_num_threads(), joblib.cpu_count())))  # heeds quotas
     return environment
 

@@ -6,6 +6,7 @@ Each takes a `Study` and returns a figure; where the runs it needs have not fini
 import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import wraps
 from io import StringIO
 from typing import Any
@@ -168,11 +169,8 @@ def _reported(study: Study, experiment: str) -> pd.DataFrame:
 @_needs("mults", "fixed", "fixed-without")
 def multipliers(study: Study) -> Figure | None:
     """Draw by how much the prototxt's multipliers change each policy's end."""
-    runs, rows = study.runs("mults"), []
-    for arm, points in tables.multiplier_differences(runs).items():
-        low, high = results.interval(points)
-        rows.append({"arm": arm, "points": points.mean(), "low": low, "high": high, "n": len(points)})
-    return _forest(pd.DataFrame(rows), "the same without multipliers", int(runs["iteration"].max()))
+    table = tables.multiplier_differences(study.ends("mults"))
+    return _not_finished(study, "mults") if table.empty else _forest(table, "the same without multipliers")
 
 
 @_needs("init", *(f"{pixels}-pixels-{init}-init" for pixels in ("caffe", "unit") for init in ("caffe", "torch")))
@@ -229,17 +227,19 @@ def table_4(study: Study) -> Figure | None:
     return figure
 
 
-@_needs("precision", "fixed", "triangular")
 def precision(study: Study) -> Figure | None:
-    """Draw by how many points the headline's schedules in bfloat16 are above the same in float32."""
-    end, rows = study.config("precision", "fixed").iterations, []
-    for arm in ("fixed", "triangular"):
-        half, full = (
-            results.rows_at(runs[runs["arm"] == arm], end) for runs in (study.runs("precision"), study.runs("headline"))
-        )
-        pair = results.paired_difference(half, full)
-        points = {name: 100 * pair[of] for name, of in {"points": "difference", "low": "low", "high": "high"}.items()}
-        rows.append({"arm": arm, **points, "n": pair["n"]})
+    """Draw by how many points the headline's schedules in bfloat16 are above the same in float32, the catalogue's."""
+    return _precision(replace(study, precision=None))
+
+
+@_needs("precision", "fixed", "triangular")
+def _precision(study: Study) -> Figure | None:
+    end = study.config("precision", "fixed").iterations
+    half, full = (results.rows_at(study.runs(name), end) for name in ("precision", "headline"))
+    rows = [
+        {"arm": arm} | results.paired_difference(half[half["arm"] == arm], full[full["arm"] == arm])
+        for arm in ("fixed", "triangular")
+    ]
     return _forest(pd.DataFrame(rows), "float32", end)
 
 

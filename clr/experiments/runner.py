@@ -47,7 +47,7 @@ class Scale:
     """
 
     shrink: int
-    evaluations: int  # how many times rarer, per update, than at full scale
+    evaluations: int  # how many times fewer evaluations a curve has than at full scale
     seeds: int
     test_pictures: int | None
     range_test: int | None = None

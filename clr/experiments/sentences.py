@@ -5,6 +5,7 @@ interval. Below full scale there is no finding: accuracies of shortened runs say
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import wraps
 from itertools import groupby
 from typing import Any
@@ -41,12 +42,16 @@ def _full_only(experiment: str, *arms: str) -> Callable[[Sentence], Sentence]:
             if study.scale != "full":
                 return f"{study.scale.capitalize()} run: compare shapes, not accuracies."
             if not set(arms) <= set(study.runs(experiment)["arm"]):
-                return f"No finding yet: `python -m clr run {experiment}` trains what is missing."
+                return _no_finding(study, experiment)
             return sentence(study, *more)
 
         return checked
 
     return decorate
+
+
+def _no_finding(study: Study, experiment: str) -> str:
+    return f"No finding yet: `{study.command(experiment)}` trains what is missing."
 
 
 def gap(first: str, second: str, differences: "pd.Series[float]", verb: str = "ends") -> str:
@@ -168,15 +173,15 @@ def two_meanings(study: Study) -> str:
 @_full_only("mults", "fixed")
 def multipliers(study: Study) -> str:
     """Return how much higher or lower policies end with the multipliers: the extremes."""
-    pairs = tables.multiplier_differences(study.runs("mults"))
-    if not pairs:
+    table = tables.multiplier_differences(study.ends("mults")).set_index("arm")
+    if table.empty:
         return "No pair with and without multipliers has finished yet."
-    points = pd.Series({arm: of.mean() for arm, of in pairs.items()}).sort_values()
+    points = table["points"].sort_values()
     ends = [
         f"`{arm}` ends {abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
         for arm, gap in points.iloc[[0, -1]].items()
     ]
-    n = min(len(of) for of in pairs.values())
+    n = table["n"].min()
     return f"With the multipliers {' and '.join(ends)}: the extremes of {len(points)} policies (n = {n} each)."
 
 
@@ -192,7 +197,7 @@ def init(study: Study) -> str:
 def range_test(study: Study, arm: str) -> str:
     """Return the verdict on a range test's curves."""
     if pictures.tested_arm(study, arm) not in set(study.runs("range-test")["arm"]):
-        return "No finding yet: `python -m clr run range-test` trains what is missing."
+        return _no_finding(study, "range-test")
     return pictures.bounds(study, arm).verdict
 
 
@@ -202,15 +207,19 @@ def residual(study: Study) -> str:
     return _answers_of(study, "resnet")
 
 
-@_full_only("precision")
 def precision(study: Study) -> str:
-    """Return whether bfloat16 changes the headline's accuracies, as a list."""
+    """Return whether bfloat16 changes the headline's accuracies, as a list. Both sides are the catalogue's."""
+    return _precision(replace(study, precision=None))
+
+
+@_full_only("precision")
+def _precision(study: Study) -> str:
     return _answers_of(study, "precision")
 
 
 def _answers_of(study: Study, experiment: str) -> str:
     asked = [question.key for question in QUESTIONS if question.first.experiment == experiment]
-    return answers(asked, study) or f"No finding yet: `python -m clr run {experiment}` trains what is missing."
+    return answers(asked, study) or _no_finding(study, experiment)
 
 
 @_full_only("resnet")
@@ -228,7 +237,7 @@ def proposed_rates(study: Study) -> str:
     runs = study.runs("resnet")
     ends = results.summarise(runs[runs["arm"].isin(pictures.PROPOSED)], study.config("resnet", "linear").iterations)
     if ends.empty:
-        return "No finding yet: `python -m clr run resnet` trains what is missing."
+        return _no_finding(study, "resnet")
     reached = [
         f"{look(row.arm)[2]} {format_interval(100 * row.accuracy, 100 * row.low, 100 * row.high, row.n, unit='%')}"
         for row in ends.sort_values("accuracy", ascending=False).itertuples()

@@ -1,5 +1,6 @@
 """The finished runs that a notebook shows: of one scale and one data set, and of these some seeds and arms."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,14 +47,18 @@ class Study:
 
     @cached_property
     def root(self) -> Path:
-        """The results folder of this scale: of the data set asked for, or the one there that is not synthetic."""
-        home, kind = paths.home(), "-".join(filter(None, (self.scale, self.precision)))
-        executed = home.name.endswith(f"-{kind}") and not (home / "clr").is_dir()  # a notebook, by `pages.execute`
-        if executed or (kind == "full" and self.dataset != "synthetic"):
-            return home / "results"
+        """The results folder of this scale: of the data set asked for, or the one there that is not synthetic.
+
+        In a notebook that `pages.execute` runs at this scale it is the folder that `CLR_RESULTS` names.
+        """
+        given, kind = os.environ.get("CLR_RESULTS"), "-".join(filter(None, (self.scale, self.precision)))
+        if given and kind == os.environ.get("CLR_SCALE"):
+            return Path(given)
+        if kind == "full" and self.dataset != "synthetic":
+            return paths.home() / "results"
         if self.dataset is not None:
             return results_folder(self.dataset, self.scale, self.precision)
-        found = list(home.glob(f"runs/*-{kind}/results"))
+        found = list(paths.home().glob(f"runs/*-{kind}/results"))
         found.sort(key=lambda path: (path.parent.name.startswith("synthetic"), path.parent.name))
         return found[0] if found else results_folder("synthetic", self.scale, self.precision)
 
@@ -75,6 +80,12 @@ class Study:
             frame = frame[frame["seed"] < self.seeds]
         return frame if self.arms is None else frame[frame["arm"].isin(self.arms)]
 
+    def ends(self, experiment: str) -> pd.DataFrame:
+        """Return each run's row where one would stop: at its end, or at the end of its last whole cycle."""
+        runs = self.runs(experiment)
+        ends = {arm: self.config(experiment, arm).last_cycle_end for arm in runs["arm"].unique()}
+        return runs[runs["iteration"] == runs["arm"].map(ends)]
+
     def config(self, experiment: str, arm: str) -> RunConfig:
         """Return an arm's settings at this scale."""
         return configs(experiment, 1, self.scale, precision=self.precision)[arm, 0]
@@ -86,8 +97,9 @@ class Study:
 
     def command(self, experiment: str) -> str:
         """Return the command that trains what is missing of an experiment."""
-        other = f" --precision {self.precision}" if self.precision else ""
-        return f"python -m clr run {experiment} --scale {self.scale}{other}"
+        scale = "" if self.scale == "full" else f" --scale {self.scale}"
+        precision = f" --precision {self.precision}" if self.precision else ""
+        return f"python -m clr run {experiment}{scale}{precision}"
 
     def status(self) -> str:
         """Return what has finished: scale and data set, then a list of the experiments, their questions and runs."""
@@ -95,7 +107,7 @@ class Study:
         for name, experiment in EXPERIMENTS.items():
             n = len(self.runs(name)[["arm", "seed"]].drop_duplicates())
             if n:
-                whole = len(configs(name, self.seeds, self.scale))
+                whole = sum(self.arms is None or arm in self.arms for arm, _ in configs(name, self.seeds, self.scale))
                 done[name] = f"- `{name}`, {n} of {whole} runs: {experiment.question}"
         what = f"Scale {self.scale}{f', {self.precision}' if self.precision else ''}, data set {self.name}"
         if not done:

@@ -19,6 +19,8 @@ __all__ = [
     "multiplier_differences", "range_test_bounds", "runs_table", "summaries",
 ]  # fmt: skip
 
+DIFFERENCE = ["points", "low", "high", "n"]  # of `clr.results.paired_difference`
+
 
 def format_interval(value: float, low: float, high: float, n: int, spec: str = ".1f", unit: str = "") -> str:
     """Write a value with its 95% interval and n, in the one form that every table and sentence has.
@@ -43,8 +45,8 @@ def runs_table(results_dir: Path, dataset: str) -> pd.DataFrame:
     made = results.records(results_dir, dataset)
     if made.empty:
         raise ValueError(f"nothing has finished on {dataset} in {results_dir}")
-    summary = pd.concat([summaries(name, results_dir) for name in sorted(set(made["experiment"]))])
-    summary = summary[summary["dataset"] == dataset]
+    names = sorted(set(made["experiment"]))
+    summary = pd.concat([summaries(name, results_dir, results.read(results_dir, dataset, name)) for name in names])
     by_arm = made.groupby(results.ARM).agg(
         device=("provenance.device", lambda names: ", ".join(sorted(set(names)))),
         seconds=("provenance.seconds", "mean"),
@@ -64,8 +66,8 @@ def summaries(name: str, results_dir: Path | None = None, runs: pd.DataFrame | N
     Args:
         runs: of the experiment in `results_dir`, some of them; None for all.
     """
-    frame, lengths = results.read(results_dir, experiment=name), _cycle_lengths(name, results_dir)
-    frame = frame if runs is None else runs
+    frame = results.read(results_dir, experiment=name) if runs is None else runs
+    lengths = _cycle_lengths(name, results_dir)
     parts = [results.summarise(frame)]
     for (dataset, arm), of in frame.groupby(["dataset", "arm"]):
         read = {*_reported(name, arm), *_last_cycle_end(of["iteration"], lengths.get((dataset, arm)))}
@@ -146,27 +148,36 @@ def differences(runs: pd.DataFrame, reference: str, iteration: int) -> pd.DataFr
         One row per arm and data set, the best first: dataset, arm, points, their 95% interval (low, high), n pairs.
     """
     frame = results.rows_at(runs, iteration)
-    rows = []
-    for (dataset, arm), of in frame[frame["arm"] != reference].groupby(["dataset", "arm"]):
-        pair = results.paired_difference(of, frame[frame["arm"] == reference])
-        points = [100 * pair[name] for name in ("difference", "low", "high")]
-        rows.append([dataset, arm, *points, pair["n"]])
-    table = pd.DataFrame(rows, columns=["dataset", "arm", "points", "low", "high", "n"])
+    base = frame[frame["arm"] == reference]
+    rows = [
+        {"dataset": dataset, "arm": arm} | results.paired_difference(of, base)
+        for (dataset, arm), of in frame[frame["arm"] != reference].groupby(["dataset", "arm"])
+    ]
+    table = pd.DataFrame(rows, columns=["dataset", "arm", *DIFFERENCE])
     return table[table["n"] > 0].sort_values(["dataset", "points"], ascending=[True, False], ignore_index=True)
 
 
-def multiplier_differences(runs: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return by how many points each policy ends higher with the prototxt's multipliers than without, by seed."""
-    arms_of = EXPERIMENTS["mults"].arms
-    read = [results.rows_at(of, arms_of[str(arm)].last_cycle_end) for arm, of in runs.groupby("arm")]
-    ends = pd.concat(read).set_index(["arm", "seed"])["test_accuracy"]
-    arms = [arm for arm in sorted(set(runs["arm"])) if f"{arm}-without" in ends]
-    return {arm: 100 * (ends[arm] - ends[f"{arm}-without"]).dropna() for arm in arms}
+def multiplier_differences(ends: pd.DataFrame) -> pd.DataFrame:
+    """Return by how many points each policy ends higher with the prototxt's multipliers than without, seed by seed.
+
+    Args:
+        ends: of the experiment "mults", one row per run: where one would stop.
+
+    Returns:
+        One row per policy that has both arms: arm, points, their 95% interval (low, high), n pairs.
+    """
+    arms = {str(arm): rows for arm, rows in ends.groupby("arm")}
+    rows = [
+        {"arm": arm} | results.paired_difference(of, arms[f"{arm}-without"])
+        for arm, of in arms.items()
+        if f"{arm}-without" in arms
+    ]
+    return pd.DataFrame(rows, columns=["arm", *DIFFERENCE])
 
 
-def range_test_bounds(results_dir: Path | None = None) -> dict[tuple[str, str], Bounds]:
+def range_test_bounds() -> dict[tuple[str, str], Bounds]:
     """Return the bounds that the range tests propose, by (arm, data set), in the catalogue's order."""
-    frame = results.read(results_dir, experiment="range-test").rename(columns={"test_accuracy": "metric"})
+    frame = results.read(experiment="range-test").rename(columns={"test_accuracy": "metric"})
     return {
         (arm, str(dataset)): suggest_bounds(curves)
         for arm in EXPERIMENTS["range-test"].arms

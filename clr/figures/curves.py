@@ -108,9 +108,9 @@ def draw_training(axes: Sequence[Axes], frame: pd.DataFrame, updates: int) -> Se
     return axes
 
 
-def draw_mean(ax: Axes, runs: pd.DataFrame, arm: str, **kwargs: Any) -> None:
+def draw_mean(ax: Axes, runs: pd.DataFrame, arm: str) -> None:
     """Draw the mean accuracy of one arm's runs with its band, or above its single runs where they are two to four."""
-    own = line_style(arm) | kwargs
+    own = line_style(arm)
     if 1 < runs["seed"].nunique() < MIN_BAND:
         for _, run in runs.groupby("seed"):
             ax.plot(run["iteration"], run["test_accuracy"], color=own["color"], linewidth=0.6, alpha=0.4)

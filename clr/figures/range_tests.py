@@ -105,7 +105,7 @@ def draw_peak(ax: Axes, bounds: Any) -> None:
     paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
     style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
     ax.text(rate, 0.26, f"train with {rate:.2g}", transform=transform, ha="center", **style)
-    fails = _fails_at(bounds.curve, bounds)
+    fails = fails_at(bounds.curve, bounds)
     then = f"the test fails at {fails:.2g}" if np.isfinite(fails) else "where it fails is not known"
     n = "one curve" if bounds.n_curves == 1 else f"{bounds.n_curves} curves"
     claim(ax, f"Train with {rate:.2g}; {then} ({n})")
@@ -137,7 +137,7 @@ def _beside(ax: Axes, rate: float, text: str, last: float) -> tuple[str, str]:
     return ("left", f" {text}") if left < last else ("right", f"{text} ")
 
 
-def failure(curve: pd.DataFrame) -> float:
+def _failure(curve: pd.DataFrame) -> float:
     """Return the first rate beyond the best at which half of the gain is lost again; NaN where none is."""
     values = curve.get("smooth", curve["mean"]).to_numpy(float)
     if not np.isfinite(values).any():
@@ -150,16 +150,16 @@ def failure(curve: pd.DataFrame) -> float:
     return float(curve["lr"].iloc[best + lost[0]]) if len(lost) else float("nan")
 
 
-def _fails_at(curve: pd.DataFrame, bounds: Any) -> float:
+def fails_at(curve: pd.DataFrame, bounds: Any) -> float:
     """Return the rate at which training fails: the one that max_lr was read off, else that of the mean curve."""
     if getattr(bounds, "kind", "") == "flat":  # what looks like a gain is noise
         return float("nan")
     known = getattr(bounds, "failure_lr", np.nan)
-    return known if np.isfinite(known) else failure(curve)
+    return known if np.isfinite(known) else _failure(curve)
 
 
 def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:
-    rate = _fails_at(curve, bounds)
+    rate = fails_at(curve, bounds)
     if np.isfinite(rate):
         ax.axvspan(rate, curve["lr"].max(), facecolor="0.9", edgecolor="0.7", hatch="//", linewidth=0, zorder=0)
         side, text = _beside(ax, rate, "fails", 0.85)
@@ -170,7 +170,7 @@ def _draw_failure(ax: Axes, curve: pd.DataFrame, bounds: Any) -> None:
 def _draw_lines(ax: Axes, curve: pd.DataFrame, bounds: Any, spacing: str) -> None:
     """Draw the straight lines that meet at the bounds, where the gain is kept: level, rise, and what follows."""
     knots = [rate for rate in (_interval(bounds, name)[0] for name in ("base_lr", "max_lr")) if np.isfinite(rate)]
-    if len(knots) < 2 or np.isfinite(_fails_at(curve, bounds)):
+    if len(knots) < 2 or np.isfinite(fails_at(curve, bounds)):
         return
     rates = curve["lr"].to_numpy(float)
     x, *turns = (np.log(v) if spacing == "exponential" else v for v in (rates, *knots))
@@ -190,7 +190,7 @@ def _draw_reported(ax: Axes, reported: Any) -> None:
 
 def _claim(curve: pd.DataFrame, bounds: Any) -> str:
     """Return in words what was found: where the rise slows, or where training fails."""
-    top, fails = _interval(bounds, "max_lr")[0], _fails_at(curve, bounds)
+    top, fails = _interval(bounds, "max_lr")[0], fails_at(curve, bounds)
     if bounds is None:
         return "Range test"
     if not np.isfinite(top):

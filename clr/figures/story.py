@@ -59,10 +59,8 @@ def draw_story(
 def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], Any]]) -> None:
     """Draw the training loss of every curve, smoothed over five updates, and the peak rates that are read off it."""
     for test in bounds.tests:
-        rows = test.frame.dropna(subset="lr")
-        rate = np.interp(np.arange(1, len(test.losses) + 1), rows["iteration"], np.log(rows["lr"]))
-        loss = pd.Series(test.losses).rolling(5, center=True, min_periods=1).mean()
-        ax.plot(np.exp(rate), loss, color="0.55", linewidth=1)
+        rates, losses = test.rates_and_losses()
+        ax.plot(rates, pd.Series(losses).rolling(5, center=True, min_periods=1).mean(), color="0.55", linewidth=1)
     for i, peak in enumerate(sorted({bounds.peak_lr(arm) for arm in policies})):
         names = [look(arm)[2] for arm in policies if bounds.peak_lr(arm) == peak]
         ax.axvline(peak, color="0.15", linewidth=1.4, linestyle=(0, (1, 1.5)))

@@ -284,26 +284,12 @@ def _log_max_lr(curves: Sequence[Curve], tests: Sequence[RangeTest]) -> float:
 
 def _loss_curves(tests: Sequence[RangeTest]) -> list[tuple[Any, Any]]:
     """Return the training losses by rate; none unless all tests have them, at rates that rise by a constant ratio."""
-    losses = [_losses(test) for test in tests if "train_loss" in test.frame]
+    losses = [test.rates_and_losses() for test in tests if "train_loss" in test.frame]
     longest = max(losses, key=lambda pair: len(pair[0]), default=((), ()))[0]
     common = all(np.allclose(rates, longest[: len(rates)], rtol=1e-6) for rates, _ in losses)
     if len(losses) < len(tests) or tests[0].spacing != "exponential" or not common or len(longest) < MIN_EVALUATIONS:
         return []
     return [pair for pair in losses if len(pair[0])]
-
-
-def _losses(test: RangeTest) -> tuple[Any, Any]:
-    """Return the training losses, one per update if they were kept, and the rate of each."""
-    rows = test.frame[test.frame["lr"] > 0]
-    lr, loss = rows["lr"].to_numpy(float), rows["train_loss"].to_numpy(float)
-    if "iteration" not in rows or len(rows) < 2:
-        return lr, loss
-    iterations = rows["iteration"].to_numpy(float)
-    log_ratio = np.log(lr[-1] / lr[0]) / (iterations[-1] - iterations[0])  # per update
-    if test.losses:
-        return lr[0] * np.exp((np.arange(1, len(test.losses) + 1) - iterations[0]) * log_ratio), np.array(test.losses)
-    updates = np.diff(iterations, prepend=0.0)
-    return lr * np.exp(-log_ratio * (updates - 1) / 2), loss  # a mean belongs to the geometric mean of its rates
 
 
 def _mean_curve(frames: Sequence[pd.DataFrame], curves: Sequence[Curve]) -> pd.DataFrame:

@@ -66,6 +66,20 @@ class RangeTest:
             described["losses"] = [" ".join(map(repr, part)) for part in parts]
         return self.frame.assign(**described)
 
+    def rates_and_losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rates and training losses: one of each per update where they were kept, else one per evaluation."""
+        rows = self.frame[self.frame["lr"] > 0]
+        lr, loss = rows["lr"].to_numpy(float), rows["train_loss"].to_numpy(float)
+        if "iteration" not in rows or len(rows) < 2:
+            return lr, loss
+        iterations = rows["iteration"].to_numpy(float)
+        log_ratio = np.log(lr[-1] / lr[0]) / (iterations[-1] - iterations[0])  # per update
+        if self.losses:
+            updates = np.arange(1, len(self.losses) + 1)
+            return lr[0] * np.exp((updates - iterations[0]) * log_ratio), np.array(self.losses)
+        updates = np.diff(iterations, prepend=0.0)
+        return lr * np.exp(-log_ratio * (updates - 1) / 2), loss  # a mean belongs to the geometric mean of its rates
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the whole test. `from_csv` reads it back exactly; `suggest_bounds` also takes what pandas reads."""
         self.table().to_csv(_checks.path("path", path), index=False, lineterminator="\n", na_rep="nan")

@@ -58,8 +58,8 @@ def test_the_sentence_reads_the_table(save):
         for arm, end, iterations in (("triangular", ends[0], 32_000), ("fixed", ends[1], 70_000)):
             save("headline", arm, seed, {iterations: end})
     assert main_job.reading(experiments.study.Study()) == (
-        "On cifar10: cycles reach 71.0% after 32,000 updates (n = 2); "
-        "step decay, low rate reach 61.0% after 70,000 updates (n = 2)."
+        "Accuracy on cifar10: cycles 71.0% after 32,000 updates (n = 2); "
+        "step decay, low rate 61.0% after 70,000 updates (n = 2)."
     )
 
 

@@ -72,7 +72,7 @@ def texts(figure):
 def test_a_comparison_without_a_partner_is_no_picture(save_only_the_headline, capsys):
     for name in ("differences", "cycle-ends"):
         assert pictures.PICTURES[name](Study()) is None
-        assert "`python -m clr run headline-controls --scale full`" in capsys.readouterr().out
+        assert "`python -m clr run headline-controls`" in capsys.readouterr().out
     save("controls", "fixed-25k", 0, {25_000: 0.7})
     assert pictures.control_differences(Study()) is None
 
@@ -108,8 +108,7 @@ def test_pictures_are_saved_in_a_folder_below_the_users_home(headline, tmp_path,
     assert (tmp_path / "images" / "headline.png").exists()
 
 
-def test_a_clone_may_be_called_after_a_scale(tmp_path, monkeypatch):
-    (tmp_path / "clr-quick" / "clr").mkdir(parents=True)
+def test_a_home_may_be_called_after_a_scale(tmp_path, monkeypatch):
     monkeypatch.setenv("CLR_HOME", str(tmp_path / "clr-quick"))
     assert Study("quick").root.parent == tmp_path / "clr-quick" / "runs" / "synthetic-quick"
 
@@ -123,10 +122,14 @@ def test_status_says_scale_data_set_and_what_has_finished(headline):
     assert Study("quick").status().startswith("Scale quick, data set no data set: nothing has finished yet.")
 
 
-def test_the_scale_of_a_run_made_by_the_main_job_is_found_in_its_own_home(headline, monkeypatch):
+def test_a_notebook_of_the_main_job_reads_the_folder_that_was_trained_in(headline, monkeypatch, tmp_path):
     save("headline", "fixed", 0, {70: 0.2}, scale="tiny")
-    monkeypatch.setenv("CLR_HOME", str(paths.home() / "runs" / "cifar10-tiny"))
+    (paths.home() / "runs" / "cifar10-tiny").rename(tmp_path / "elsewhere")
+    assert Study("tiny").runs("headline").empty
+    monkeypatch.setenv("CLR_SCALE", "tiny")
+    monkeypatch.setenv("CLR_RESULTS", str(tmp_path / "elsewhere" / "results"))
     assert Study("tiny").runs("headline")["test_accuracy"].tolist() == [0.2]
+    assert len(Study().runs("headline")) and Study("tiny", precision="bfloat16").runs("headline").empty
 
 
 def test_a_cycle_has_the_length_of_the_scale():
@@ -166,6 +169,22 @@ def test_a_picture_whose_runs_have_not_finished_says_how_to_train_them(name, cap
     assert "Not finished at scale quick: `python -m clr run " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("scale", ["quick", "tiny"])
+def test_every_picture_of_shortened_runs_is_drawn_or_says_why_not(scale, capsys):
+    for name in experiments.EXPERIMENTS:
+        for (arm, seed), config in experiments.configs(name, 2, scale).items():
+            every = config.evaluate_every
+            ends = {*range(every, config.iterations + 1, every), config.iterations, config.last_cycle_end}
+            save(name, arm, seed, {k: 0.5 + k / config.iterations / 10 for k in sorted(ends)}, scale)
+    for name, draw in pictures.PICTURES.items():
+        figure = draw(Study(scale))
+        said = capsys.readouterr().out
+        assert (figure is None) == bool(said), name
+        if name in ("paper-table-1", "paper-table-4"):
+            assert said == f"What others reported of {'resnet' if '4' in name else name} is of full length.\n"
+        plt.close("all")
+
+
 def test_pictures_whose_runs_have_finished_are_saved_in_silence(headline, tmp_path, capsys):
     pictures.save(headline, tmp_path / "images")
     saved = {path.stem for path in (tmp_path / "images").iterdir()}
@@ -188,6 +207,9 @@ def test_the_picture_of_precision_pairs_bfloat16_with_the_headlines_rows(headlin
         said.count("**No, within one point.** Bfloat16 − float32 at 20,000, step decay at a low rate, quick net: +0.5")
         == 1
     )
+    assert Study(precision="bfloat16").command("headline").endswith("--precision bfloat16")
+    other = Study(precision="bfloat16")  # of other experiments: this one has both precisions
+    assert pictures.precision(other).axes and sentences.precision(other) == said
     assert said.count("**") == 2 and "). Bfloat16 − float32 at 20,000, cycles, quick net: +0.0 points" in said
 
 
@@ -269,7 +291,7 @@ def test_a_study_without_runs_looks_where_they_will_be_kept(dataset, scale, prec
 
 def test_a_command_names_scale_and_precision():
     assert Study("quick").command("init") == "python -m clr run init --scale quick"
-    assert Study(precision="bfloat16").command("init") == "python -m clr run init --scale full --precision bfloat16"
+    assert Study(precision="bfloat16").command("init") == "python -m clr run init --precision bfloat16"
 
 
 def test_the_settings_of_an_arm_are_those_of_the_studys_scale_and_precision():
@@ -286,6 +308,6 @@ def test_runs_of_several_experiments_have_labels_of_their_own(headline):
 def test_status_counts_the_runs_of_the_seeds_and_names_the_arms_that_are_shown(headline):
     first, blank, *finished = Study(seeds=2, arms=["fixed"]).status().splitlines()
     assert (first, blank) == ("Scale full, data set cifar10, only the arms fixed. Finished:", "")
-    assert [text.partition(":")[0] for text in finished] == ["- `headline`, 2 of 4 runs"]
+    assert [text.partition(":")[0] for text in finished] == ["- `headline`, 2 of 2 runs"]
     empty = "Scale full, bfloat16, data set no data set: nothing has finished yet. `python -m clr run headline "
     assert Study(precision="bfloat16").status().startswith(empty)
