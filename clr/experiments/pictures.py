@@ -127,7 +127,7 @@ def control_differences(study: Study) -> Figure | None:
     """Draw by how much the paper's net ends above step decay at a low rate, under each schedule that ends there."""
     end = study.config("controls", "fixed-25k").iterations
     table = tables.differences(study.runs("controls", "paper-table-1"), "fixed-25k", end)
-    at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2", "decay")
+    at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2")
     table = table[table["arm"].isin(at_end)]
     return _not_finished(study, "controls") if table.empty else _forest(table, "step decay at a low rate", end)
 
