@@ -99,7 +99,7 @@ def test_at_scale_is_the_finding_by_half_and_by_the_end():
     from tools import algoperf
 
     half, end = sentences.at_scale().split(" By the end")
-    end, others = end.split(" Without variants: ")
+    end, others = end.split(" Without variants of a workload: ")
     whole = algoperf.sentence(algoperf.read_summary())
     assert whole.startswith(half) and f"By the end{end}" in whole
     for part in others.rstrip(".").split(" and "):

@@ -114,7 +114,7 @@ def at_scale() -> str:
         f"{gain:+.1f}% ({low:+.1f}% to {high:+.1f}%, n = {n})"
         for gain, low, high, n in algoperf.without_variants(summary)
     )
-    return f"{by_half} {by_end} Without variants: {half} and {end}."
+    return f"{by_half} {by_end} Without variants of a workload: {half} and {end}."
 
 
 def paper() -> str:
@@ -138,13 +138,13 @@ def _best_other(finders: pd.DataFrame) -> tuple[str, pd.Series]:
 
 
 def regret_claim() -> str:
-    """Return the title of the picture of regret: the means at others' price, ours, and the worst case."""
+    """Return the title of the picture of regret: the means at our price, at others', and the best other's."""
     _, finders = _regrets()
     name, other = _best_other(finders)
     ours, cheap = finders.loc["clr, five curves"], finders.loc["clr, 100 updates"]
     return (
-        f"Found in 100 updates, clr's rates lose {cheap['mean']:.1f}% of the gain on average, those of {name} "
-        f"{other['mean']:.1f}%. Found in 700, clr's lose {ours['mean']:.1f}%, at worst {ours['worst']:.0f}%"
+        f"On average clr's rates lose {ours['mean']:.1f}% of the gain ({cheap['mean']:.1f}% if found in 100 updates), "
+        f"those of {name} {other['mean']:.1f}%"
     )
 
 
