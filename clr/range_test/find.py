@@ -1,7 +1,7 @@
 """Bounds and peak rates of a user's model in one call: scouts find the useful decades, then curves cover them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clr import _checks
 from clr.notebook import without_traceback
 from clr.policies import Ramp
-from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval
+from clr.range_test.batches import draw_held_out, evaluation_interval
 from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.curve import MIN_EVALUATIONS
 from clr.range_test.live import Progress
@@ -20,8 +20,9 @@ from clr.range_test.peak import landmark
 from clr.range_test.randomness import seed_everything
 from clr.range_test.record import RangeTest
 from clr.range_test.restore import preserve_state
-from clr.range_test.run import check_arguments, ready, run_curve
-from clr.range_test.trainer import Forward, Trainer, default_forward
+from clr.range_test.run import run_curve
+from clr.range_test.task import OTHERS, Task
+from clr.range_test.trainer import Forward, default_forward
 
 __all__ = ["find_bounds"]
 
@@ -91,10 +92,11 @@ def find_bounds(
     >>> bounds.n_curves, bounds.policy("triangular", iterations=1000).max_lr == bounds.peak_lr("triangular")
     (2, True)
     """
-    search = _Search(
-        model, optimizer, loss_fn, train_loader, val_loader, metric, default_forward if forward is None else forward,
-        autocast, scaler, _checks.positive_int("accumulation_steps", accumulation_steps),
-    )  # fmt: skip
+    search = _Search(model, optimizer, {
+        "loss_fn": loss_fn, "train_loader": train_loader, "val_loader": val_loader, "metric": metric,
+        "forward": default_forward if forward is None else forward, "autocast": autocast, "scaler": scaler,
+        "accumulation_steps": accumulation_steps,
+    })  # fmt: skip
     iterations, seeds = _checks.positive_int("iterations", iterations), _checks.positive_int("seeds", seeds)
     if iterations < MIN_EVALUATIONS:
         raise ValueError(f"iterations must be at least {MIN_EVALUATIONS}, got {iterations}")
@@ -118,24 +120,20 @@ def find_bounds(
 
 @dataclass
 class _Search:
-    """What the curves of one call share."""
+    """What the curves of one call share.
+
+    rest: of a `Task`, but for the model and the optimizer, which a function may make anew for each seed.
+    """
 
     model: Any
     optimizer: Any
-    loss_fn: Callable[[Any, Any], Tensor]
-    train_loader: Iterable[Any]
-    val_loader: Iterable[Any] | None
-    metric: Callable[[Any, Any], Any] | None
-    forward: Forward
-    autocast: torch.dtype | None
-    scaler: torch.amp.GradScaler | None
-    accumulation_steps: int
+    rest: dict[str, Any]
     metric_name: str = "metric"
     held_out: list[Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module):
-            self._check(self.model, self.optimizer)
+            Task(self.model, self.optimizer, **self.rest)  # checks them all
         elif not callable(self.model):
             raise TypeError(
                 f"model must be a torch module or a function that makes one, got {type(self.model).__name__}"
@@ -164,50 +162,35 @@ class _Search:
 
     def scout(self, rates: list[float], seed: int) -> list[float]:
         """Return the training losses of a short test without evaluations."""
-        with self._trainer(seed) as (trainer, batches):
+        with self._task(seed) as task, task.prepared(seed) as (trainer, batches):
             for rate in rates:
                 trainer.train_step(rate, next(batches))
             return trainer.pop_losses().tolist()
 
     def run_seed(self, ramp: Ramp, seed: int, on_row: Callable[[int, Any], None]) -> RangeTest:
         """Train one seed through the ramp; return its curve."""
-        with self._trainer(seed) as (trainer, batches):
+        with self._task(seed) as task, task.prepared(seed) as (trainer, batches):
             trainer.metric_name = self.metric_name
             every, held_out = max(1, ramp.iterations // EVALUATIONS), self.held_out
             if held_out is None:
-                held_out = draw_held_out(batches, self.val_loader, every, per_update=PER_UPDATE)
+                held_out = draw_held_out(batches, task.val_loader, every, per_update=PER_UPDATE)
             every = evaluation_interval(batches, held_out, every, ramp.iterations, PER_UPDATE)
             test = run_curve(trainer, batches, held_out, ramp, every, True, lambda row: on_row(seed, row))
-        self.metric, self.metric_name = trainer.metric, trainer.metric_name
-        if self.val_loader is not None:
+        self.rest["metric"], self.metric_name = trainer.metric, trainer.metric_name
+        if task.val_loader is not None:
             self.held_out = held_out
-        overlap = self.val_loader is self.train_loader or (self.val_loader is None and batches.epochs > 1)
-        return replace(test, held_out=not overlap, seed=seed)
+        return replace(test, held_out=task.holds_out(batches), seed=seed)
 
     @contextmanager
-    def _trainer(self, seed: int) -> Iterator[tuple[Trainer, InfiniteLoader]]:
-        """Yield a trainer and a seed's batches; restore everything afterwards."""
-        loaders = [loader for loader in (self.train_loader, self.val_loader) if loader is not None]
-        own = {} if self.optimizer is None else {"model": self.model, "optimizer": self.optimizer}
-        others = {name: getattr(self, name) for name in ("scaler", "loss_fn", "forward", "metric")}
-        with preserve_state(own | others, loaders), ExitStack() as stack:
-            model, optimizer = (self.model, self.optimizer) if own else self._make(seed, loaders)
-            if not own:  # a function may return what it has returned before
-                stack.enter_context(preserve_state({"model": model, "optimizer": optimizer}, ()))
-            trainer = Trainer(model, optimizer, self.loss_fn, self.forward, self.metric, self.autocast, self.scaler)
-            ready(model, optimizer, loaders, seed)
-            yield trainer, InfiniteLoader(self.train_loader, self.accumulation_steps)
-
-    def _make(self, seed: int, loaders: list[Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
-        seed_everything(seed, loaders)
-        made = self.model()
-        if not isinstance(made, tuple) or len(made) != 2:
-            raise TypeError(f"model must return (model, optimizer), got {type(made).__name__}")
-        self._check(*made)
-        return made
-
-    def _check(self, model: Any, optimizer: Any) -> None:
-        check_arguments(
-            model, optimizer, self.loss_fn, self.train_loader, self.val_loader, self.metric, self.forward,
-            self.autocast, self.scaler,
-        )  # fmt: skip
+    def _task(self, seed: int) -> Iterator[Task]:
+        """Yield what a seed trains; where a function makes it, restore afterwards what that has changed."""
+        if self.optimizer is not None:
+            yield Task(self.model, self.optimizer, **self.rest)
+            return
+        loaders = [loader for loader in (self.rest["train_loader"], self.rest["val_loader"]) if loader is not None]
+        with preserve_state({name: self.rest[name] for name in OTHERS}, loaders):
+            seed_everything(seed, loaders)
+            made = self.model()
+            if not isinstance(made, tuple) or len(made) != 2:
+                raise TypeError(f"model must return (model, optimizer), got {type(made).__name__}")
+            yield Task(*made, **self.rest)

@@ -15,16 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from clr import _checks
-from clr.groups import lr_multipliers, unshare_lr
 from clr.policies import Ramp
 from clr.range_test.batches import InfiniteLoader, draw_held_out, evaluation_interval, is_finite, is_one_class
 from clr.range_test.curve import has_diverged
-from clr.range_test.randomness import seed_everything
 from clr.range_test.record import RangeTest
-from clr.range_test.restore import preserve_state
+from clr.range_test.task import Task
 from clr.range_test.trainer import Forward, Trainer, default_forward
 
-__all__ = ["check_arguments", "lr_range_test", "ready", "run_curve"]
+__all__ = ["lr_range_test", "run_curve"]
 
 Row = tuple[int, float, float, float]
 
@@ -97,36 +95,22 @@ def lr_range_test(
     >>> test.frame["lr"].tolist(), sgd.param_groups[0]["lr"]
     ([nan, 0.0, 0.25, 0.5, 0.75], 0.1)
     """
-    forward = default_forward if forward is None else forward
-    check_arguments(model, optimizer, loss_fn, train_loader, val_loader, metric, forward, autocast, scaler)
+    task = Task(
+        model, optimizer, loss_fn, train_loader, val_loader, metric, default_forward if forward is None else forward,
+        autocast, scaler, accumulation_steps,
+    )  # fmt: skip
     for name, flag in {"stop_when_diverged": stop_when_diverged, "progress": progress}.items():
         _checks.boolean(name, flag)
     ramp = _ramp(start_lr, end_lr, iterations, spacing)
     every = max(1, ramp.iterations // 100) if eval_every is None else _checks.positive_int("eval_every", eval_every)
     eval_batches = None if eval_batches is None else _checks.positive_int("eval_batches", eval_batches)
-    accumulation_steps = _checks.positive_int("accumulation_steps", accumulation_steps)
     seed = None if seed is None else _checks.seed("seed", seed)
-    trainer = Trainer(model, optimizer, loss_fn, forward, metric, autocast, scaler)
-    loaders = [train_loader] if val_loader is None else [train_loader, val_loader]
-    stateful = {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn, "forward": forward}
-    with preserve_state(stateful | {"metric": metric}, loaders), _bar(ramp.iterations, progress) as on_row:
-        ready(model, optimizer, loaders, seed)
-        batches = InfiniteLoader(train_loader, accumulation_steps)
+    with task.prepared(seed) as (trainer, batches), _bar(ramp.iterations, progress) as on_row:
         held_out = draw_held_out(batches, val_loader, every, eval_batches)
         if eval_every is None:
             every = evaluation_interval(batches, held_out, every, ramp.iterations)
         test = run_curve(trainer, batches, held_out, ramp, every, stop_when_diverged, on_row)
-    overlap = val_loader is train_loader or (val_loader is None and batches.epochs > 1)
-    return replace(test, held_out=not overlap, seed=seed)
-
-
-def ready(model: nn.Module, optimizer: torch.optim.Optimizer, loaders: Iterable[Any], seed: int | None) -> None:
-    """Get a model and an optimizer ready for a test, inside `preserve_state`."""
-    unshare_lr(optimizer)
-    if seed is not None:
-        seed_everything(seed, loaders)
-    if not model.training:
-        model.train()
+    return replace(test, held_out=task.holds_out(batches), seed=seed)
 
 
 def run_curve(
@@ -177,41 +161,3 @@ def _ramp(start_lr: float, end_lr: float, iterations: int, spacing: str) -> Ramp
     if not ramp.start_lr < ramp.end_lr:
         raise ValueError(f"end_lr must be greater than start_lr = {start_lr}, got {end_lr}")
     return ramp
-
-
-def check_arguments(
-    model: Any, optimizer: Any, loss_fn: Any, train_loader: Any, val_loader: Any, metric: Any, forward: Any,
-    autocast: Any, scaler: Any,
-) -> None:  # fmt: skip
-    """Check the arguments that `lr_range_test` and `find_bounds` share."""
-    _check_trained(model, optimizer)
-    for name, loader in {"train_loader": train_loader, "val_loader": () if val_loader is None else val_loader}.items():
-        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            hint = ": pass the DataLoader, or a list of batches" if isinstance(loader, Iterator) else ""
-            hint = ": wrap it in a DataLoader" if isinstance(loader, torch.utils.data.Dataset) else hint
-            raise TypeError(f"{name} must be an iterable that can be iterated again, got {_checks.brief(loader)}{hint}")
-    for name, value in {"loss_fn": loss_fn, "metric": metric, "forward": forward}.items():
-        if name != "metric" or value is not None:
-            _checks.function(name, value)
-        if isinstance(value, type) and issubclass(value, nn.Module):
-            raise TypeError(f"{name} must be an object, such as {value.__name__}(), got the class")
-    if metric is not None and (metric is loss_fn or isinstance(metric, nn.modules.loss._Loss)):
-        raise ValueError("metric must be larger where outputs are better, got a loss: pass None for minus the loss")
-    if autocast is not None and not isinstance(autocast, torch.dtype):
-        raise TypeError(f"autocast must be a torch dtype, such as torch.bfloat16, got {autocast!r}")
-    if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
-        raise TypeError(f"scaler must be a torch.amp.GradScaler, got {_checks.brief(scaler)}")
-
-
-def _check_trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, torch.optim.Optimizer)):
-        if not isinstance(value, kind):
-            known = "torch.nn.Module" if name == "model" else "torch.optim.Optimizer"
-            raise TypeError(f"{name} must be a {known}, got {_checks.brief(value)}")
-    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    if not trained:
-        raise ValueError("model must have parameters that require gradients, got none")
-    if not any(id(parameter) in trained for group in optimizer.param_groups for parameter in group["params"]):
-        raise ValueError("optimizer must hold parameters of the model, got one that holds none of them")
-    if not any(lr_multipliers(optimizer)):
-        raise ValueError("optimizer must have a group whose lr_mult (or lr_scale) is not 0, got none")

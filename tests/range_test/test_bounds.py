@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 
 import clr
-from clr.range_test.bounds import Bounds, _losses, suggest_bounds
+from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.curve import CurveKind
 from clr.range_test.record import RangeTest
 
@@ -424,5 +424,5 @@ def test_a_loss_that_was_chosen_as_the_metric_is_read_in_logarithms_if_none_is_z
 def test_losses_that_were_kept_have_their_rates_from_two_evaluations():
     rows = {"iteration": [2, 100], "lr": [1e-5, 1e-2], "metric": [0.1, 0.9], "train_loss": [3.0, 1.0]}
     test = clr.range_test.RangeTest(pd.DataFrame(rows), "exponential", losses=tuple(np.linspace(3, 1, 100)))
-    rates, losses = _losses(test)
+    rates, losses = test.rates_and_losses()
     assert len(rates) == len(losses) == 100 and rates[[1, 99]] == pytest.approx([1e-5, 1e-2])

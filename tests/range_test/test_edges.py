@@ -9,7 +9,7 @@ from scipy import stats
 from synthetic import LOG, hill, noisy
 
 from clr.policies import Cosine, Decay, Fixed, OneCycle, Triangular
-from clr.range_test.bounds import _losses, suggest_bounds
+from clr.range_test.bounds import suggest_bounds
 from clr.range_test.curve import (
     Curve,
     CurveKind,
@@ -248,10 +248,10 @@ def test_a_mean_of_losses_belongs_to_the_geometric_mean_of_its_rates():
     ends = np.arange(every, 61, every)
     rows = pd.DataFrame({"iteration": ends, "lr": rates[ends - 1], "metric": 1.0})
     rows["train_loss"] = [each[end - every : end].mean() for end in ends]
-    lr, loss = _losses(RangeTest(rows, "exponential"))
+    lr, loss = RangeTest(rows, "exponential").rates_and_losses()
     np.testing.assert_allclose(lr, [np.exp(np.log(rates[end - every : end]).mean()) for end in ends])
     np.testing.assert_allclose(loss, rows["train_loss"])
-    lr, loss = _losses(RangeTest(rows, "exponential", losses=tuple(each)))
+    lr, loss = RangeTest(rows, "exponential", losses=tuple(each)).rates_and_losses()
     np.testing.assert_allclose(lr, rates)
     np.testing.assert_allclose(loss, each)
 

@@ -189,12 +189,3 @@ def test_a_tables_spacing_is_read_from_its_rates(rates, spacing):
 def test_the_spacing_of_a_curve_that_ended_early_is_that_of_the_others():
     rows = pd.DataFrame({"lr": (0.1, 1.0, 10.0, 0.1, 1.0), "metric": 0.5, "seed": (0, 0, 0, 1, 1)})
     assert [test.spacing for test in as_range_tests(rows)] == ["exponential", "exponential"]
-
-
-def test_each_update_has_its_rate_and_its_loss():
-    rates = 0.1 * 2 ** np.arange(6)
-    rows = {"iteration": [0, 2, 4, 6], "lr": [np.nan, *rates[1::2]], "metric": 0.5, "train_loss": [np.nan, 3, 2, 1]}
-    every = RangeTest(pd.DataFrame(rows), "exponential", losses=(6.0, 5.0, 4.0, 3.0, 2.0, 1.0)).rates_and_losses()
-    assert every[0] == pytest.approx(rates) and every[1].tolist() == [6, 5, 4, 3, 2, 1]
-    means = RangeTest(pd.DataFrame(rows), "exponential").rates_and_losses()  # at the geometric mean of two rates
-    assert means[0] == pytest.approx(rates[::2] * 2**0.5) and means[1].tolist() == [3, 2, 1]

@@ -28,7 +28,8 @@ def net(lr=0.1):
 def searching(model=None, optimizer=None, val=PARTS[30:]):
     if model is None:
         model, optimizer = net()
-    return _Search(model, optimizer, F.cross_entropy, PARTS[:30], val, None, module.default_forward, None, None, 1)
+    rest = {"loss_fn": F.cross_entropy, "train_loader": PARTS[:30], "val_loader": val, "scaler": None, "metric": None}
+    return _Search(model, optimizer, rest | {"forward": module.default_forward})
 
 
 def found(**options):
