@@ -192,9 +192,9 @@ def outside(net: str, turns: int = 9, updates: int = 4) -> tuple[float, float, f
         machine.keep_freed_memory()
         update = new_update(net, data)
         for _ in range(turns + 1):
-            whole = core_time(lambda: update(update.updates_done), updates)
+            whole = core_time(update, updates)
             with Timed() as timed:
-                core_time(lambda: update(update.updates_done), updates)
+                core_time(update, updates)
             shares.append(1 - timed.seconds / updates / whole)
     return min(shares[1:]), statistics.median(shares[1:]), max(shares[1:])  # the first turn is no measure
 
@@ -207,7 +207,7 @@ def measure(net: str, data: clr.data.Cifar10, repeats: int, updates: int) -> dic
     for turn in range(repeats + 1):
         times = {"usual loop": usual_core_time(net, data, updates)}
         for name, update in updaters.items():
-            times[name] = core_time(lambda update=update: update(update.updates_done), updates)
+            times[name] = core_time(update, updates)
         times["convolutions alone"] = core_time(floor, updates)
         for name, seconds in times.items() if turn else ():  # the first turn is no measure
             found.setdefault(name, []).append(1000 * seconds)

@@ -42,11 +42,6 @@ class Checkpoint:
         self._start_time = self._save_time = time.perf_counter()
 
     @property
-    def last_evaluation(self) -> int:
-        """The updates before the last row."""
-        return int(self.rows[-1]["iteration"]) if self.rows else 0
-
-    @property
     def seconds(self) -> float:
         """The seconds of the run so far, those before interruptions included."""
         return self.seconds_before + time.perf_counter() - self._start_time
@@ -72,7 +67,8 @@ class Checkpoint:
             net.load_state_dict(state["net"])
             optimizer.load_state_dict(state["optimizer"])
             self.rows, self.seconds_before = state["rows"], state["seconds"]
-            self.iteration = state.get("iteration", self.last_evaluation)  # older files were written there alone
+            last_row = int(self.rows[-1]["iteration"]) if self.rows else 0
+            self.iteration = state.get("iteration", last_row)  # older files were written there alone
             self.losses = state.get("losses", [])
             self._first_provenance = dict(state["begun"]) or self._provenance
         except ResultError:
@@ -80,11 +76,9 @@ class Checkpoint:
         except (RuntimeError, EOFError, LookupError, TypeError, ValueError, BadZipFile, PickleError) as error:
             raise ResultError(f"{self.path} is damaged ({error}); delete it to begin anew") from error
 
-    def save_if_due(self, net: nn.Module, optimizer: Optimizer, iteration: int) -> None:
-        """Write the file after an evaluation, if the last one is older than `SECONDS`."""
-        if time.perf_counter() - self._save_time > SECONDS:
-            self._save_time = time.perf_counter()
-            self.save(net, optimizer, iteration, [])
+    def is_due(self) -> bool:
+        """Return whether there is to be a file, and the last one is older than `SECONDS`."""
+        return self.path is not None and time.perf_counter() - self._save_time > SECONDS
 
     def save(self, net: nn.Module, optimizer: Optimizer, iteration: int, losses: list[float]) -> None:
         """Write the file, if there is to be one, whole or not at all.
@@ -95,6 +89,7 @@ class Checkpoint:
         """
         if self.path is None:
             return
+        self._save_time = time.perf_counter()
         state = {"identity": self.spec, "rows": self.rows, "iteration": iteration, "losses": losses}
         state |= {"seconds": self.seconds, "begun": self._first_provenance}
         content = io.BytesIO()  # what torch says of a full disk names neither the disk nor the file

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,9 +118,12 @@ def _train(
     progress(start)
     try:
         for k in range(start, config.iterations):
-            if stop():
-                _stop(k, start, checkpoint, net, optimizer, update)
-            update(k)
+            asked = stop()
+            if k > start and (asked or checkpoint.is_due()):
+                checkpoint.save(net, optimizer, k, update.losses_since_row())
+            if asked:
+                raise Stopped(f"stopped after {k} updates")
+            update()
             if (k + 1) % config.evaluate_every and k + 1 < config.iterations:
                 continue
             found = {"train_loss": update.train_loss(), **batches.evaluate(net, precision=config.precision)}
@@ -129,21 +132,11 @@ def _train(
             progress(k + 1)
             if results.has_diverged(rows[-1]):
                 break
-            checkpoint.save_if_due(net, optimizer, k + 1)
     finally:
         update.release()
     with cuda.shared(device):
         weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     return Run(rows, bool(results.has_diverged(rows[-1])), checkpoint.provenance, weights)
-
-
-def _stop(
-    k: int, start: int, checkpoint: Checkpoint, net: nn.Module, optimizer: torch.optim.Optimizer, update: Update
-) -> NoReturn:
-    """Write the checkpoint if there is something new in it, and end the run."""
-    if k > start:
-        checkpoint.save(net, optimizer, k, update.losses_since(checkpoint.last_evaluation))
-    raise Stopped(f"stopped after {k} updates")
 
 
 def _net(config: RunConfig, device: str) -> nn.Module:

@@ -136,7 +136,7 @@ def _to_device_nhwc(split: Split, device: str) -> _Resident:
 
 
 class Update:
-    """Make the updates of a run, one per call: k = start, start + 1, and so on.
+    """Make the updates of a run, one per call.
 
     Args:
         optimizer: its groups have "lr_mult". With CaffeSGD the rate stays on the device. torch's optimizers take it
@@ -171,8 +171,9 @@ class Update:
         self.use_graph = self.rate_on_device and self.k.is_cuda and cuda.use_graphs()
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, k: int) -> None:
-        """Make update k."""
+    def __call__(self) -> None:
+        """Make the next update."""
+        k = self.updates_done
         with (cuda.alone if k <= self.warmup_end else cuda.shared)(self.batches.device):
             self.batches.set_epoch_of(k)
             if not self.rate_on_device:
@@ -190,10 +191,10 @@ class Update:
         with cuda.shared(self.batches.device):
             self.graph = None
 
-    def losses_since(self, k: int) -> list[float]:
-        """Return the losses of the updates from k on; at most the last `every` are kept."""
+    def losses_since_row(self) -> list[float]:
+        """Return the losses of the updates since the last multiple of `every`."""
         with cuda.shared(self.batches.device):
-            return [self.losses[i % self.every].item() for i in range(k, self.updates_done)]
+            return self.losses[: self.updates_done % self.every].tolist()
 
     def train_loss(self) -> float:
         """Return the mean loss of the updates since the last evaluation."""

@@ -17,12 +17,12 @@ class Stop(Exception):
 
 
 def stop_after_checkpoint(monkeypatch, config, data, path, after):
-    """Train with a checkpoint at every evaluation; stop when that of update `after` is written."""
+    """Train with a checkpoint after every update; stop when that of update `after` is written."""
     save = Checkpoint.save
 
-    def save_then_stop(checkpoint, *state):
-        save(checkpoint, *state)
-        if checkpoint.rows[-1]["iteration"] == after:
+    def save_then_stop(checkpoint, net, optimizer, iteration, losses):
+        save(checkpoint, net, optimizer, iteration, losses)
+        if iteration == after:
             raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
@@ -80,14 +80,34 @@ def test_a_run_without_a_checkpoint_can_be_stopped(small):
         train(CONFIG, small, stop=lambda: next(asked))
 
 
-def test_a_checkpoint_is_written_when_half_a_minute_is_over(state, tmp_path, monkeypatch):
+def test_a_checkpoint_is_due_when_half_a_minute_is_over(state, tmp_path, monkeypatch):
     now, written = [0.0], []
     monkeypatch.setattr(training.checkpoint.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(Checkpoint, "save", lambda checkpoint, *state: written.append(now[0]))
     checkpoint = Checkpoint(tmp_path / "c", {}, {})
     for now[0] in (0, 29, 31, 60, 62, 99):
-        checkpoint.save_if_due(*state, 0)
-    assert written == [31, 62, 99]
+        if checkpoint.is_due():
+            checkpoint.save(*state, 0, [])
+            written.append(now[0])
+    assert written == [31, 62, 99] and not Checkpoint(None, {}, {}).is_due()
+    now[0] = 200
+    assert checkpoint.is_due()
+
+
+def test_a_checkpoint_is_written_between_evaluations_too(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.checkpoint, "SECONDS", 0.0)
+    config, seen = changed(evaluate_every=4), []
+    whole = train(config, small)
+    updates = iter(range(99))
+
+    def stop():
+        if next(updates) == 7:
+            raise KeyboardInterrupt  # without a warning
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small, checkpoint=tmp_path / "c", stop=stop)
+    assert_same(train(config, small, checkpoint=tmp_path / "c", progress=seen.append), whole)
+    assert seen[0] == 6
 
 
 def test_without_a_path_nothing_is_written(state, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def test_convolutions_and_products_are_in_the_precision_and_all_that_is_kept_in_
     batches = Batches(small, "cpu", 20, 0, "unit", True, 100)
     update = Update(net, optimizer, batches, [0.1], 0, 1, precision=name)
     with Types() as types:
-        update(0)
+        update()
         batches.evaluate(net, precision=name)
     assert types.seen == {dtype}
     kept = [*net.parameters(), *(p.grad for p in net.parameters()), update.losses, update.rates]
@@ -169,7 +169,7 @@ def test_runs_in_another_precision_are_kept_apart(small, trial):
     study = Study(precision="bfloat16")
     assert (study.name, study.root.parent.name) == ("cifar10", "cifar10-full-bfloat16")
     assert study.status() == "Scale full, bfloat16, data set cifar10. Finished:\n\n- `trial`, 1 of 5 runs: Does it run?"
-    assert study.command("trial") == "python -m clr run trial --scale full --precision bfloat16"
+    assert study.command("trial") == "python -m clr run trial --precision bfloat16"
 
 
 def test_the_experiment_on_precision_is_its_own_and_the_headlines_start():

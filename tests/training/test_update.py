@@ -111,7 +111,7 @@ def test_torchs_optimizers_take_the_rate_from_the_host(small):
     net = training.run._net(config, "cpu")
     optimizer = training.run._optimizer(config, net)
     update = Update(net, optimizer, training.run._batches(config, small, "cpu"), [0.1, 0.2], 0, 2)
-    update(0)
+    update()
     assert [group["lr"] for group in optimizer.param_groups] == [0.1 * g["lr_mult"] for g in optimizer.param_groups]
     assert not update.rate_on_device
 
@@ -215,5 +215,5 @@ def test_gradients_keep_the_layout_of_the_images(small, net):
     optimizer, batches = training.run._optimizer(config, model), training.run._batches(config, small, "cpu")
     update = Update(model, optimizer, batches, [0.1, 0.2], 0, 2)
     with Layouts() as layouts:
-        update(0)
+        update()
     assert layouts.mixed == []
