@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import clr
 from clr import download, experiments, paths
-from clr.experiments import job, pages
+from clr.experiments import pages, side_by_side
+from clr.experiments.job import Job
 from clr.training import machine
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,7 @@ def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("JOBLIB_TEMP_FOLDER", folder)
     calls = [joblib.delayed(len)(np.zeros(1_000_000)) for _ in range(2)]
     named = pytest.raises(OSError, match=f"cannot share the images through {re.escape(folder)} .NotADirectoryError")
-    with named, job._temporary_folder_named():
+    with named, side_by_side._temporary_folder_named():
         joblib.Parallel(2, temp_folder=folder)(calls)
 
 
@@ -196,9 +197,9 @@ def test_kernels_write_no_history_into_the_home_and_heed_quotas(executed, tmp_pa
 ])  # fmt: skip
 def test_no_more_processes_start_than_runs_or_cores_or_memory_allow(monkeypatch, jobs, cores, free, started):
     psutil = pytest.importorskip("psutil")
-    monkeypatch.setattr(job.joblib, "cpu_count", lambda: cores)
+    monkeypatch.setattr(side_by_side.joblib, "cpu_count", lambda: cores)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("", (), {"available": free}))
-    assert job._processes(jobs) == started
+    assert side_by_side._processes(jobs) == started
 
 
 @pytest.mark.parametrize("asked", [None, -1, 16])
@@ -208,13 +209,15 @@ def test_two_runs_on_sixteen_cores_start_two_processes(small, tmp_path, monkeypa
     monkeypatch.setattr(joblib, "cpu_count", lambda: 16)
     monkeypatch.setattr(joblib, "effective_n_jobs", lambda n: 16)
     monkeypatch.setattr(
-        job.joblib, "Parallel", lambda n_jobs, **_: seen.append(n_jobs) or (lambda calls: [None for _ in calls])
+        side_by_side.joblib,
+        "Parallel",
+        lambda n_jobs, **_: seen.append(n_jobs) or (lambda calls: [None for _ in calls]),
     )
     configs = list(experiments.configs("range-test", 2, "tiny").values())[:2]
-    plan = [job.Job(config, tmp_path, False, "cpu", False) for config in configs]
-    job.run_all(plan, small, asked, "trial")
+    plan = [Job(config, tmp_path, False, "cpu", False) for config in configs]
+    side_by_side.run_all(plan, small, asked, "trial")
     with joblib.parallel_config(backend="threading", n_jobs=-1):
-        job.run_all(plan, small, asked, "trial")
+        side_by_side.run_all(plan, small, asked, "trial")
     assert seen == [2, asked or -1]
 
 

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 
 from clr import data, download, figures, paths
-from clr.experiments import pages, pictures, runner, speed, tables
+from clr.experiments import folders, pages, pictures, runner, scales, speed, tables
 from clr.experiments.study import Study
 from clr.figures.range_tests import fails_at
 from clr.range_test import Bounds
@@ -27,7 +27,7 @@ def announce(scale: str) -> None:
     wanted = {
         (name, *key): config
         for name, arms in PARTS[scale == "full"]
-        for key, config in runner.configs(name, None, scale, arms).items()
+        for key, config in scales.configs(name, None, scale, arms).items()
     }
     updates = sum(config.iterations for config in wanted.values())
     each = speed.seconds_per_update(next(iter(wanted.values())))
@@ -64,7 +64,7 @@ def run(scale: str, images: data.Cifar10, n_jobs: int | None = None) -> Path:
         runner.run(name, scale=scale, data=images, n_jobs=n_jobs, arms=arms)
         if arms == [FIRST]:
             _draw_first(study, folder)
-    root = runner.results_folder(images.name, scale)
+    root = folders.results_folder(images.name, scale)
     executed = pages.execute(root.parent, folder / "notebooks", scale)
     table, words = tables.runs_table(root, images.name), reading(study)
     title = f"Cyclical learning rates: the scale {scale} on {images.name}"

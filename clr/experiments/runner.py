@@ -1,14 +1,9 @@
-"""Many runs: load the runs that are there, train those that are missing.
-
-What they are is in `clr.experiments.catalogue`, at full length. The scales "quick" and "tiny" shrink iterations, step
-sizes and drop points together, so that every curve keeps its shape.
-"""
+"""Many runs: load the runs that are there, train those that are missing."""
 
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from fnmatch import fnmatch
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,124 +13,15 @@ import torch
 from clr import _checks, paths, results
 from clr.data import Cifar10, load_cifar10
 from clr.experiments.catalogue import EXPERIMENTS
-from clr.experiments.job import Job, run_all
+from clr.experiments.folders import kept_apart, results_folder, set_aside_others
+from clr.experiments.job import Job
 from clr.experiments.queue import QUEUE, Row
-from clr.experiments.stand_in import set_aside_others
-from clr.policies import Policy, Ramp, Stages
+from clr.experiments.scales import configs
+from clr.experiments.side_by_side import run_all
 from clr.training import RunConfig, cuda
 from clr.training.precision import SlowPrecisionError, check_fast
 
-__all__ = [
-    "EXPERIMENTS",
-    "SCALES",
-    "Scale",
-    "check_machine",
-    "configs",
-    "kept_apart",
-    "queue_state",
-    "results_folder",
-    "run",
-    "run_queue",
-]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much shorter than the paper: the scale divides everything counted in updates by `shrink`.
-
-    A range test is divided by `range_test`, where that is given: its few updates pass all rates.
-    """
-
-    shrink: int
-    evaluations: int  # how many times fewer evaluations a curve has than at full scale
-    seeds: int
-    test_pictures: int | None
-    range_test: int | None = None
-
-
-SCALES = {"full": Scale(1, 1, 5, None), "quick": Scale(50, 2, 2, 1000, 25), "tiny": Scale(1000, 10, 2, 500)}
-
-
-def configs(
-    name: str, seeds: int | None = None, scale: str = "full", arms: Sequence[str] | None = None,
-    precision: str | None = None,
-) -> dict[tuple[str, int], RunConfig]:  # fmt: skip
-    """Return an experiment's runs by (arm, seed): all arms of seed 0, the longest first, then those of seed 1, ...
-
-    Args:
-        arms: names or patterns such as "adam-*"; None for all arms.
-        precision: "float32" or "bfloat16"; None for the catalogue's.
-    """
-    _checks.choice("name", name, EXPERIMENTS)
-    _checks.choice("scale", scale, SCALES)
-    seeds = SCALES[scale].seeds if seeds is None else _checks.positive_int("seeds", seeds)
-    chosen = _choose_arms(name, arms)
-    by_length = sorted(chosen.items(), key=lambda arm: -arm[1].iterations)
-    return {
-        (arm, seed): _scaled(replace(config, seed=seed, precision=precision or config.precision), SCALES[scale])
-        for seed in range(seeds)
-        for arm, config in by_length
-    }
-
-
-def _choose_arms(name: str, arms: Sequence[str] | None) -> dict[str, RunConfig]:
-    known = EXPERIMENTS[name].arms
-    if arms is None:
-        return known
-    if isinstance(arms, str) or not arms or not all(isinstance(pattern, str) for pattern in arms):
-        raise TypeError(f"arms must be a sequence of names, got {_checks.brief(arms)}")
-    for pattern in arms:
-        if not any(fnmatch(arm, pattern) for arm in known):
-            raise ValueError(f"arms must be among those of {name} ({', '.join(known)}), got {pattern!r}")
-    return {arm: config for arm, config in known.items() if any(fnmatch(arm, pattern) for pattern in arms)}
-
-
-def _scaled(config: RunConfig, scale: Scale) -> RunConfig:
-    shrink = (scale.range_test if isinstance(config.policy, Ramp) else None) or scale.shrink
-    return replace(
-        config,
-        policy=_compress(config.policy, shrink),
-        iterations=_divided(config.iterations, shrink),
-        evaluate_every=_divided(config.evaluate_every * scale.evaluations, shrink),
-        test_pictures=scale.test_pictures,
-    )
-
-
-def _divided(updates: int, by: int) -> int:
-    return max(1, round(updates / by))
-
-
-def _compress(policy: Policy, by: int) -> Policy:
-    """Return the policy that goes through the same rates `by` times as fast."""
-    if isinstance(policy, Stages):
-        return Stages({round(start / by): _compress(stage, by) for start, stage in policy.stages})
-    values: dict[str, Any] = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
-    for name in ("step_size", "iterations"):
-        if name in values:
-            values[name] = _divided(values[name], by)
-    if "warmup" in values:
-        values["warmup"] = min(round(values["warmup"] / by), values["iterations"] - 1)
-    if "gamma" in values:
-        values["gamma"] **= by
-    return type(policy)(**values)
-
-
-def kept_apart(name: str, precision: str | None) -> str | None:
-    """Return a precision that is not the one of an experiment's arms in the catalogue; otherwise None."""
-    own = {config.precision for config in EXPERIMENTS[name].arms.values()}
-    return None if precision is None or own == {precision} else precision
-
-
-def results_folder(dataset: str, scale: str, precision: str | None = None) -> Path:
-    """Return where runs are kept: results/ at full scale on real images, else runs/<data set>-<scale>/results.
-
-    Runs in another precision than the catalogue's are kept in runs/<data set>-<scale>-<precision>/results.
-    """
-    _checks.choice("scale", scale, SCALES)
-    if scale == "full" and dataset != "synthetic" and precision is None:
-        return paths.home() / "results"
-    other = "" if precision is None else f"-{precision}"
-    return paths.home() / "runs" / f"{dataset}-{scale}{other}" / "results"
+__all__ = ["check_machine", "queue_state", "run", "run_queue"]
 
 
 def run(
@@ -178,18 +64,18 @@ def run(
     _checks.boolean("rerun", rerun)
     if _checks.boolean("tf32", tf32) and results_dir is None:
         raise ValueError("results_dir must be given with tf32=True, whose results are kept apart from all others")
-    check_machine(device, n_jobs)
-    data = load_cifar10() if data is None else data
-    places = {of: _place(scale, data, device, n_jobs, results_dir, kept_apart(of, precision)) for of in names}
-    plans = {of: _plan(of, wanted[of], place, rerun, tf32) for of, place in places.items()}
+    devices, n_jobs = check_machine(device, n_jobs)
+    data = _checked(load_cifar10() if data is None else data)
+    roots = {of: _root(scale, data, results_dir, kept_apart(of, precision)) for of in names}
+    plans = {of: _plan(of, wanted[of], root, data, devices, rerun, tf32) for of, root in roots.items()}
     for of, jobs in plans.items():
-        run_all(_in_turn(jobs, places[of].devices), places[of].data, places[of].n_jobs, of)
-    return pd.concat([_rows(of, wanted[of], places[of]) for of in names], ignore_index=True)
+        run_all(jobs, data, n_jobs, of)
+    return pd.concat([_rows(of, wanted[of], roots[of], data) for of in names], ignore_index=True)
 
 
-def _rows(name: str, wanted: dict[tuple[str, int], RunConfig], place: "_Place") -> pd.DataFrame:
+def _rows(name: str, wanted: dict[tuple[str, int], RunConfig], root: Path, data: Cifar10) -> pd.DataFrame:
     """Return the rows of some runs of an experiment."""
-    frame = results.read(place.root, place.data.name, name)
+    frame = results.read(root, data.name, name)
     return frame[pd.MultiIndex.from_frame(frame[["arm", "seed"]]).isin(list(wanted))]
 
 
@@ -205,19 +91,20 @@ def run_queue(
 
     Arguments are those of `run`. rows: of `clr.experiments.queue`.
     """
-    check_machine(device, n_jobs)
-    place = _place(scale, load_cifar10() if data is None else data, device, n_jobs, results_dir)
+    devices, n_jobs = check_machine(device, n_jobs)
+    data = _checked(load_cifar10() if data is None else data)
+    root = _root(scale, data, results_dir)
     jobs: dict[tuple[Path, int], Job] = {}
     for row in rows:
         wanted = configs(row.experiment, row.seeds, scale, row.arms)
         try:
-            planned = _plan(row.experiment, wanted, place)
+            planned = _plan(row.experiment, wanted, root, data, devices)
         except SlowPrecisionError as error:
             print(f"queue: {row.experiment} is left out: {error}", file=sys.stderr, flush=True)
             continue
         for job in planned:
             jobs.setdefault((job.folder, job.config.seed), job)
-    run_all(_in_turn(list(jobs.values()), place.devices), place.data, place.n_jobs, "queue")
+    run_all(_in_turn(list(jobs.values()), devices), data, n_jobs, "queue")
 
 
 def queue_state(dataset: str, scale: str = "full", rows: Sequence[Row] = QUEUE) -> pd.DataFrame:
@@ -243,33 +130,22 @@ def _run_seconds(folder: Path, seed: int) -> float | None:
     return None if found is None else float(found[1].get("provenance", {}).get("seconds", 0.0))
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where jobs run, and on what: the checked arguments that `run` and `run_queue` share."""
-
-    data: Cifar10
-    devices: list[str]
-    n_jobs: int | None
-    root: Path
-
-
-def _place(
-    scale: str,
-    data: Cifar10,
-    device: str | None,
-    n_jobs: int | None,
-    results_dir: str | os.PathLike[str] | None,
-    precision: str | None = None,
-) -> _Place:
-    devices, n_jobs = check_machine(device, n_jobs)
+def _checked(data: Any) -> Cifar10:
     if not isinstance(data, Cifar10):
         raise TypeError(f"data must be a data set of clr.data, got {_checks.brief(data)}")
-    root = (
-        results_folder(data.name, scale, precision) if results_dir is None else _checks.path("results_dir", results_dir)
-    )
-    if results_dir is None and data.name == "synthetic":
+    return data
+
+
+def _root(
+    scale: str, data: Cifar10, results_dir: str | os.PathLike[str] | None, precision: str | None = None
+) -> Path:  # fmt: skip
+    """Return the results folder: the one that was given, or the usual one."""
+    if results_dir is not None:
+        return _checks.path("results_dir", results_dir)
+    root = results_folder(data.name, scale, precision)
+    if data.name == "synthetic":
         set_aside_others(root, data)
-    return _Place(data, devices, n_jobs, root)
+    return root
 
 
 def check_machine(device: str | None, n_jobs: int | None) -> tuple[list[str], int | None]:
@@ -284,22 +160,23 @@ def check_machine(device: str | None, n_jobs: int | None) -> tuple[list[str], in
 
 
 def _plan(
-    name: str, wanted: dict[tuple[str, int], RunConfig], place: _Place, rerun: bool = False, tf32: bool = False
-) -> list[Job]:
+    name: str, wanted: dict[tuple[str, int], RunConfig], root: Path, data: Cifar10, devices: list[str],
+    rerun: bool = False, tf32: bool = False,
+) -> list[Job]:  # fmt: skip
     """Return the jobs that are left to do; their folders can be written, and their precision is not a slow one."""
     missing: list[Job] = []
     for (arm, seed), config in wanted.items():
-        folder = place.root / place.data.name / name / arm
-        job = Job(config, folder, EXPERIMENTS[name].keep_weights and seed == 0, place.devices[0], rerun, tf32)
-        if job.is_finished(place.data):
+        folder = root / data.name / name / arm
+        job = Job(config, folder, EXPERIMENTS[name].keep_weights and seed == 0, devices[0], rerun, tf32)
+        if job.is_finished(data):
             job.delete_checkpoint()
         else:
             missing.append(job)
     for precision in {job.config.precision for job in missing}:
-        check_fast(precision, place.devices[0])
+        check_fast(precision, devices[0])
     for job in missing:  # a folder that cannot be written is an error before anything is trained
         paths.require_writable(job.folder)
-    return missing
+    return _in_turn(missing, devices)
 
 
 def _in_turn(jobs: list[Job], devices: list[str]) -> list[Job]:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from clr import _checks, paths, results
 from clr.experiments.catalogue import EXPERIMENTS
-from clr.experiments.runner import SCALES, configs, results_folder
+from clr.experiments.folders import results_folder
+from clr.experiments.scales import SCALES, configs
 from clr.training import RunConfig
 
 __all__ = ["Study"]

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from clr import experiments, results
-from clr.experiments import job as module
-from clr.experiments.job import JOBS_PER_CUDA_DEVICE, Job, run_all
+from clr.experiments import job as job_module
+from clr.experiments import side_by_side as module
+from clr.experiments.job import Job
+from clr.experiments.side_by_side import JOBS_PER_CUDA_DEVICE, run_all
 from clr.results import ResultError
 from clr.training import Run, Stopped, run_spec
 
@@ -40,7 +42,7 @@ def trained(monkeypatch):
         checkpoint.write_bytes(b"half of it")
         return Run([ROW], diverged=False, provenance={"seconds": 1.0}, weights={"weight": torch.ones(2)})
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(job_module, "train", train)
     return given
 
 
@@ -104,7 +106,7 @@ def test_a_rerun_replaces_a_checkpoint_of_other_settings(job, small, tmp_path, m
             raise ResultError("holds another run")
         return Run([ROW], diverged=False, provenance={"seconds": 1.0}, weights={})
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(job_module, "train", train)
     job.folder.mkdir()
     checkpoint.write_bytes(b"of other settings")
     with pytest.raises(ResultError, match="holds another run"):
@@ -151,7 +153,7 @@ def test_a_job_that_fails_is_raised_with_what_is_kept(job, small, monkeypatch):
         checkpoint.write_bytes(b"half of it")
         raise ZeroDivisionError("no rate")
 
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(job_module, "train", train)
     with pytest.raises(ZeroDivisionError, match="no rate") as raised:
         run_all([job], small, 1, "trial")
     assert raised.value.__notes__[0].startswith("The other runs were stopped. 1 of 1 runs keep a checkpoint; ")
@@ -265,8 +267,8 @@ def test_another_error_in_sharing_is_raised_as_it_is():
 
 
 def test_a_note_is_written_while_there_is_a_place_for_it(tmp_path):
-    module._write_progress(tmp_path / "0", 12)
-    module._write_progress(tmp_path / "gone" / "0", 12)
+    job_module._write_progress(tmp_path / "0", 12)
+    job_module._write_progress(tmp_path / "gone" / "0", 12)
     assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("0", "12")]
 
 

@@ -11,7 +11,7 @@ from run_and_interrupt import with_small_batches
 from clr import data, experiments, paths
 from clr.__main__ import main
 from clr.experiments import main_job, pages, speed
-from clr.experiments.stand_in import set_aside_others
+from clr.experiments.folders import set_aside_others
 
 ROOT = Path(__file__).parents[2]
 READ_FILES = ("Experiments", "Figures")  # notebooks that read what lies in a home

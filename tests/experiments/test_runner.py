@@ -149,7 +149,7 @@ def test_shrunk_policies_pass_through_the_same_rates():
         Stages({0: Fixed(0.1), 60_000: Triangular(0.1, 0.9, 50)}),
     ]
     for policy in policies:
-        small = experiments.runner._compress(policy, 25)
+        small = experiments.scales._compress(policy, 25)
         for k in (0, 25, 1000, 40_000, 60_000, 60_050):
             assert small(k // 25) == pytest.approx(policy(k), rel=1e-9)
 
@@ -297,7 +297,7 @@ def test_runs_take_the_devices_in_turn(trial, small, tmp_path, monkeypatch, aske
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.setattr(joblib, "Parallel", Parallel)
-    monkeypatch.setattr(experiments.job, "_processes", lambda jobs: jobs - 1)
+    monkeypatch.setattr(experiments.side_by_side, "_processes", lambda jobs: jobs - 1)
     monkeypatch.setattr("clr.training.machine.describe_device", str)
     run("trial", 2, data=small, device=asked, results_dir=tmp_path)
     assert started == [devices, side_by_side, prefer]
@@ -413,7 +413,7 @@ def test_a_name_or_a_scale_that_is_none_is_refused():
     ],
 )
 def test_a_shrunk_policy_has_whole_numbers_of_updates(policy, by, expected):
-    assert experiments.runner._compress(policy, by) == expected
+    assert experiments.scales._compress(policy, by) == expected
 
 
 def test_evaluations_are_as_many_times_rarer_as_the_scale_says():

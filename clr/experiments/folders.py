@@ -1,12 +1,33 @@
-"""Runs on synthetic images of another version: no run of this one can be compared with them."""
+"""Where runs are kept: the results folder of a data set, scale and precision."""
 
 import json
 from contextlib import suppress
 from pathlib import Path
 
+from clr import _checks, paths
 from clr.data import Cifar10
+from clr.experiments.catalogue import EXPERIMENTS
+from clr.experiments.scales import SCALES
 
-__all__ = ["set_aside_others"]
+__all__ = ["kept_apart", "results_folder", "set_aside_others"]
+
+
+def kept_apart(name: str, precision: str | None) -> str | None:
+    """Return a precision that is not the one of an experiment's arms in the catalogue; otherwise None."""
+    own = {config.precision for config in EXPERIMENTS[name].arms.values()}
+    return None if precision is None or own == {precision} else precision
+
+
+def results_folder(dataset: str, scale: str, precision: str | None = None) -> Path:
+    """Return where runs are kept: results/ at full scale on real images, else runs/<data set>-<scale>/results.
+
+    Runs in another precision than the catalogue's are kept in runs/<data set>-<scale>-<precision>/results.
+    """
+    _checks.choice("scale", scale, SCALES)
+    if scale == "full" and dataset != "synthetic" and precision is None:
+        return paths.home() / "results"
+    other = "" if precision is None else f"-{precision}"
+    return paths.home() / "runs" / f"{dataset}-{scale}{other}" / "results"
 
 
 def set_aside_others(root: Path, data: Cifar10) -> Path | None:
