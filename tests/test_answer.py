@@ -56,7 +56,8 @@ def test_step_decay_from_the_cycles_mean_rate_is_compared_once_it_has_run(save):
     save_headline(save, 0.76, 0.78)
     assert "step decay from" not in answer()
     for seed in range(3):
-        save("headline-controls", "fixed-32k", seed, {32_000: 0.77 + seed / 1e4})
+        save("headline-controls", "fixed-32k", seed, {31_000: 0.9, 32_000: 0.77 + seed / 1e4})
+    assert ", step decay from their mean rate, which drops at 27,500, after 32,000 (n = 3).\n" in answer()
     assert "So does step decay from their mean rate: +1.0 points (+1.0 to +1.0, n = 3)." in answer()
 
 
@@ -64,16 +65,16 @@ def test_sentences_say_when_and_on_what(save):
     save_headline(save, 0.76, 0.78)
     text = answer()
     assert (
-        "Caffe's long schedule (step decay, 70,000 updates from an untuned 0.001) ends at 75.0%. Cycles between "
-        "0.0025 and 0.01 reach that after 32,000, a line from 0.01 to zero after 32,000 (n = 3).\n" in text
+        "Caffe's long schedule (step decay, 70,000 updates from an untuned 0.001) ends at 75.0%. Read every 4,000 "
+        "updates, at cycle ends, cycles between 0.0025 and 0.01 first reach that after 32,000, a line from 0.01 to "
+        "zero after 32,000 (n = 3).\n" in text
     )
     assert "finishes above the cycles: +2.0 points (95% CI +2.0 to +2.0, n = 3)." in text
     assert (
-        "- **If training stops early: little difference.** Averaged over cycle ends, cycles minus an unfinished line: "
-        "quick net +0.0 points (+0.0 to +0.0, n = 3)." in text
+        "\n- **If training stops at an earlier cycle's end: little difference** (table).\n- Data: CIFAR-10.\n" in text
     )
-    assert text.endswith("\n- Data: CIFAR-10.")
-    assert "high rate" not in text
+    assert text.splitlines()[-1].split("|")[2].strip() == "+0.0 points (+0.0 to +0.0, n = 3)"
+    assert "from their mean rate" not in text
     assert (
         set(module.LINE_FINISHES)
         == set(module.STEP_DECAY_FINISHES)
@@ -91,17 +92,16 @@ def test_the_lesson_is_given_where_the_line_ends_higher_and_cycles_cost_nothing_
     for seed in range(3):
         save("controls", "triangular-25k", seed, dict.fromkeys(ENDS[:6], 0.6) | {25_000: 0.7})
         save("controls", "linear-25k", seed, dict.fromkeys(ENDS[:5], 0.6) | {25_000: 0.7})
-    assert "In short" in answer() and "stops early: cycles help, or cost nothing.** " in answer()
+    assert "In short" in answer() and "cycle's end: cycles help, or cost nothing on average** " in answer()
     for seed in range(3):
         save("controls", "linear-25k", seed, dict.fromkeys(ENDS[:5], 0.8) | {25_000: 0.7})
-    assert "In short" not in answer() and "stops early: it depends.** " in answer()
-    assert ", full net -20.0 points (-20.0 to -20.0, n = 3)." in answer()
+    assert "In short" not in answer() and "cycle's end: it depends** (table)" in answer()
+    assert "| -20.0 points (-20.0 to -20.0, n = 3) |" in answer()
 
 
 def test_cycles_are_compared_with_a_constant_rate_too(save):
     save_headline(save, 0.76, 0.78)
     for seed in range(3):
         save("headline-controls", "fixed-32k", seed, dict.fromkeys(ENDS, 0.55) | {32_000: 0.77})
-    assert (
-        "cycles minus a constant rate at their mean: quick net +5.0 points (+5.0 to +5.0, n = 3); minus an" in answer()
-    )
+    rival, difference = (cell.strip() for cell in answer().splitlines()[-2].split("|")[1:3])
+    assert (rival, difference) == ("a constant rate at their mean", "+5.0 points (+5.0 to +5.0, n = 3)")

@@ -157,14 +157,14 @@ LONG = "the long schedule's 75.0%"
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [
-        ({}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 30"),
-        ({"line": (0.5, 0.7, 0.78)}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 50"),
+        ({}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 40"),
+        ({"line": (0.5, 0.7, 0.78)}, f"Cycles reach {LONG} after 40 updates; a line to zero does after 60"),
         ({"line": (0.5, 0.7, 0.7495)}, f"Cycles reach {LONG} after 40 updates"),
         (
             {"cycle_ends": (0.5, 0.6, 0.7495)},
-            f"Cycles reach {LONG} after 60 updates in 1 of 3 runs; a line to zero does after 30",
+            f"Cycles reach {LONG} after 60 updates in 1 of 3 runs; a line to zero does after 40",
         ),
-        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"Cycles never reach {LONG}; a line to zero does after 30"),
+        ({"cycle_ends": (0.5, 0.6, 0.7)}, f"Cycles never reach {LONG}; a line to zero does after 40"),
     ],
 )
 def test_the_headline_claims_what_the_runs_show(axes, changes, claim):

@@ -28,13 +28,14 @@ STEP_DECAY_FINISHES = {
 }
 LESSON = (
     "Know when training ends? Bring the rate down to zero by then. If not, "
-    "[cycle](docs/choosing-rates.md#3-choose-a-schedule); stop at a cycle's end or after dropping the rate."
+    "[cycle](docs/choosing-rates.md#3-choose-a-schedule) and keep the net of the last cycle's end, or drop the rate "
+    "before you stop."
 )
 STOPPED_EARLY = {"above": "cycles help", "below": "cycles cost", "equal": "little difference", "open": "not clear"}
 NETS = ("quick", "full")
 ENDS = {  # the rivals at cycle ends, and their questions of `clr.experiments.questions` by net
     "a constant rate at their mean": tuple(f"c-{net}-constant-all" for net in NETS),
-    "an unfinished line": tuple(f"c-{net}-line-all" for net in NETS),
+    "a line to zero, cut off there": tuple(f"c-{net}-line-all" for net in NETS),
 }
 DATA = {"cifar10-jpeg": "a JPEG copy of CIFAR-10", "cifar10": "CIFAR-10", "synthetic": "synthetic images"}
 
@@ -58,28 +59,36 @@ def _answer(dataset: str, found: pd.DataFrame) -> str:
         _by_cycling(found),
         _stopped_early(found),
     ]
-    return "\n".join(f"- {part}" for part in [*parts, f"Data: {DATA[dataset]}."] if part)
+    bullets = "\n".join(f"- {part}" for part in [*parts, f"Data: {DATA[dataset]}."] if part)
+    return f"{bullets}\n\n{_at_cycle_ends(found)}".rstrip()
 
 
 def _lesson(found: pd.DataFrame) -> str:
     """Return what to do, in one line, where a line ends higher and cycles cost nothing before that; else ""."""
-    midway = set(found.loc[found.index.isin(ENDS["an unfinished line"]), "verdict"])
+    midway = set(found.loc[found.index.isin(ENDS["a line to zero, cut off there"]), "verdict"])
     holds = found.loc["headline-line", "verdict"] == "above" and "above" in midway <= {"above", "equal"}
     return f"**In short.** {LESSON}" if holds else ""
 
 
 def _fewer_updates(dataset: str, target: float) -> str:
     runs, straight = _runs(dataset, "headline", "triangular"), _runs(dataset, "headline-controls", "linear-32k")
-    share, cycles = _reached(runs, target)
-    _, line = _reached(straight, target)
-    fewest, most = (of(part["seed"].nunique() for part in (runs, straight)) for of in (min, max))
+    (share, cycles), (_, line) = (_reached(of, target) for of in (runs, straight))
+    high, drop = _runs(dataset, "headline-controls", "fixed-32k"), _first_drop("headline-controls", "fixed-32k")
+    decay = (
+        f", step decay from their mean rate, which drops at {drop:,}, {_reached(high, target)[1]}" if len(high) else ""
+    )
+    fewest, most = (of(part["seed"].nunique() for part in (runs, straight, high) if len(part)) for of in (min, max))
     n = f"n = {most}" if fewest == most else f"n = {fewest} to {most}"
     return (
         f"**Fewer updates: {FEWER[share]}, on the quick net.** Caffe's long schedule (step decay, "
         f"{ARMS['fixed'].iterations:,} updates from an untuned {ARMS['fixed'].policy(0)}) ends at {100 * target:.1f}%. "
-        f"Cycles between {POLICY.base_lr} and {POLICY.max_lr} reach that {cycles}, a line from {POLICY.max_lr} "
-        f"to zero {line} ({n})."
+        f"Read every {POLICY.cycle_length:,} updates, at cycle ends, cycles between {POLICY.base_lr} and "
+        f"{POLICY.max_lr} first reach that {cycles}, a line from {POLICY.max_lr} to zero {line}{decay} ({n})."
     )
+
+
+def _first_drop(experiment: str, arm: str) -> int:
+    return int(EXPERIMENTS[experiment].arms[arm].policy.stages[1][0])  # type: ignore[attr-defined]
 
 
 def _by_cycling(found: pd.DataFrame) -> str:
@@ -93,18 +102,24 @@ def _by_cycling(found: pd.DataFrame) -> str:
 
 
 def _stopped_early(found: pd.DataFrame) -> str:
-    """Return what the cycles are worth where they end, against plain schedules there; "" where it is not known."""
-    said, verdicts = [], set()
-    for rival, keys in ENDS.items():
-        rows = {net: found.loc[key] for net, key in zip(NETS, keys, strict=True) if key in found.index}
-        effects = [f"{net} net {findings.format_effect(row)}" for net, row in rows.items()]
-        said += [f"minus {rival}: {', '.join(effects)}"] if rows else []
-        verdicts |= {row["verdict"] for row in rows.values()}
-    if not said:
+    """Return whether cycles help where they end, before the last; "" where that is not known."""
+    verdicts = set(found.loc[found.index.isin([key for keys in ENDS.values() for key in keys]), "verdict"])
+    if not verdicts:
         return ""
-    mixed = "cycles help, or cost nothing" if verdicts == {"above", "equal"} else "it depends"
+    mixed = "cycles help, or cost nothing on average" if verdicts == {"above", "equal"} else "it depends"
     head = STOPPED_EARLY[verdicts.pop()] if len(verdicts) == 1 else mixed
-    return f"**If training stops early: {head}.** Averaged over cycle ends, cycles {'; '.join(said)}."
+    return f"**If training stops at an earlier cycle's end: {head}** (table)."
+
+
+def _at_cycle_ends(found: pd.DataFrame) -> str:
+    """Return the table of how far cycles lead plain schedules, averaged over cycle ends before the last."""
+    rows = [
+        [rival, *(findings.format_effect(found.loc[key]) if key in found.index else "" for key in keys)]
+        for rival, keys in ENDS.items()
+        if set(keys) & set(found.index)
+    ]
+    table = pd.DataFrame(rows, columns=["averaged over cycle ends, cycles minus", *(f"{net} net" for net in NETS)])
+    return table.to_markdown(index=False, disable_numparse=True) if rows else ""
 
 
 def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:
@@ -113,8 +128,8 @@ def _runs(dataset: str, experiment: str, arm: str) -> pd.DataFrame:
 
 
 def _reached(runs: pd.DataFrame, target: float) -> tuple[str, str]:
-    """Return whether "all", "some" or "none" of the runs reach an accuracy, and when, at any evaluation."""
-    when = results.iterations_to_accuracy(runs, target)["iteration"]
+    """Return whether "all", "some" or "none" of the runs reach an accuracy, and when, read at the ends of cycles."""
+    when = results.iterations_to_accuracy(runs[runs["iteration"] % POLICY.cycle_length == 0], target)["iteration"]
     some = when.dropna().astype(int)
     if some.empty:
         return "none", f"in none of {len(when)} seeds"

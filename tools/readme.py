@@ -42,18 +42,16 @@ def findings(root: str = "results") -> str:
 
     Exploratory ones have a table of their own, below.
     """
-    table = clr_findings.findings_table()
-    if table.empty:
-        return "No question has an answer yet."
+    plain, exploratory = (_with_links(clr_findings.findings_table(which), root) for which in (False, True))
+    if exploratory:
+        note = "Exploratory, since what to compare was chosen after some of the runs:"
+        return f"{plain}\n\n{note}\n\n{exploratory}".lstrip()
+    return plain or "No question has an answer yet."
+
+
+def _with_links(table: pd.DataFrame, root: str) -> str:
     table["where"] = [f"[{where.split('/', 1)[1]}]({root}/{where})" for where in table["where"]]
-    exploratory = table["difference"].str.contains("(exploratory", regex=False)
-    parts = [_markdown(table[~exploratory])]
-    if exploratory.any():
-        parts += [
-            "Exploratory, since what to compare was chosen after some of the runs:",
-            _markdown(table[exploratory]),
-        ]
-    return "\n\n".join(parts)
+    return "" if table.empty else _markdown(table)
 
 
 def at_scale() -> str:

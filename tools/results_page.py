@@ -20,7 +20,8 @@ TOP = """# Results
 `python -m tools.results_page` makes this page from [results/](../results) and a test compares the two. Nothing here is
 typed. Each number is a mean over seeds; in parentheses stand its 95% interval and n. Means of one or two runs carry no
 interval of their own; one marked "pooled" takes the spread of all arms of the same net.
-"Within one point": the 90% interval lies within ±1. "Exploratory": the question came after some of its runs.
+"Within one point": the 90% interval lies within ±1. "Asked after n seeds": the question came after those runs.
+"Exploratory": so did the choice of what to compare.
 `cifar10-jpeg` is a JPEG copy of CIFAR-10. Accuracies are read on the test images.
 
 The CSV of each run lies in `results/<data set>/<experiment>/<arm>/`, and beside it a JSON with its settings, the data's

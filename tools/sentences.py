@@ -24,15 +24,24 @@ AGAINST_LINE = {
     "above": "**cycles finish above a line to zero**",
     "below": "**cycles finish below a line to zero**",
     "equal": "**cycles equal a line to zero within one point**",
-    "open": "no clear difference between cycles and a line to zero",
+    "open": "it is open whether cycles finish above a line to zero",
 }
 AGAINST_FIXED = {
     "above": "**cycles beat the best of three fixed rates**",
     "below": "**the best of three fixed rates beats cycles**",
     "equal": "**cycles equal the best of three fixed rates within one point**",
-    "open": "no clear difference between cycles and the best of three fixed rates",
+    "open": "it is open whether cycles beat the best of three fixed rates",
 }
-SHOWN = ("a-quick", "a-full")  # of `clr.experiments.questions`; the answer has others
+WITH_DROPS = {  # rivals of cycles with drops, and their questions of `clr.experiments.questions` by net
+    "a line to zero": {"quick": "a-quick", "full": "a-full"},
+    "a constant rate with drops": {"quick": "a-quick-decay", "full": "a-full-decay"},
+}
+EQUALS = {
+    "above": "**finish above {rival}**",
+    "below": "**finish below {rival}**",
+    "equal": "**equal {rival} within one point**",
+    "open": "show no clear difference from {rival}",
+}
 
 
 def headline_picture() -> str:
@@ -45,7 +54,7 @@ def headline_picture() -> str:
     fewest, most = _seeds(runs)
     n = f"n = {fewest}" if fewest == most else f"n = {fewest} to {most}"
     return (
-        f"![{claims.headline(runs)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
+        f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
         f"*Dots: cycle ends. Whiskers: 95% CI ({n}).{_within_a_cycle(runs, study)}*"
     )
@@ -83,9 +92,21 @@ def _seeds(runs: pd.DataFrame) -> tuple[int, int]:
 
 
 def findings_list() -> str:
-    """Return one bullet per main question, and one of the residual net: each answer with its interval and n."""
-    shown = [sentences.answers(SHOWN, Study()), _residual_bullet()]
+    """Return what cycles with drops equal, and how cycles end on the residual net, each with its interval and n."""
+    shown = [_drops_bullet(), _residual_bullet()]
     return "\n".join(filter(None, shown)) or "Nothing has been run at full length yet."
+
+
+def _drops_bullet() -> str:
+    """Return how cycles that drop the rate at the end compare with plain schedules; "" before these have run."""
+    found, said = findings.findings().set_index("key"), []
+    for rival, keys in WITH_DROPS.items():
+        rows = {net: found.loc[key] for net, key in keys.items() if key in found.index}
+        verdicts = {row["verdict"] for row in rows.values()}
+        words = EQUALS[verdicts.pop()] if len(verdicts) == 1 else "differ from {rival} by net"
+        effects = ", ".join(f"{net} net {findings.format_effect(row)}" for net, row in rows.items())
+        said += [f"{words.format(rival=rival)}: {effects}"] if rows else []
+    return f"- With drops of the rate at the end, cycles {'. They '.join(said)}." if said else ""
 
 
 def _residual_bullet() -> str:
@@ -96,9 +117,9 @@ def _residual_bullet() -> str:
         return ""
     line, fixed = found.loc["h-linear"], found.loc["g"]
     return (
-        "- On a residual net with batch norm, at the rates that the range test proposed: "
-        f"{_words(AGAINST_LINE, line)}, {findings.format_effect(line)}. At the paper's rates and with drops: "
-        f"{_words(AGAINST_FIXED, fixed)}, {findings.format_effect(fixed)}."
+        "- On a small residual net, at rates that the range test proposed, "
+        f"{_words(AGAINST_LINE, line)}: {findings.format_effect(line)}. At the paper's rates and with drops "
+        f"{_words(AGAINST_FIXED, fixed)}: {findings.format_effect(fixed)}."
     )
 
 
@@ -202,7 +223,7 @@ def regret_schedules() -> str:
     }
     table = pd.DataFrame({"schedule": lost.index} | columns | {"better than constant by": saved})
     return (
-        f"What each schedule loses of the best schedule's gain at the proposed rates, on {n} tasks judged at the end "
-        f"of training. Clearly better than a constant rate: {' and '.join(sure) or 'none'}.{linear}\n\n"
+        f"On {n} tasks: what each schedule, at the proposed rate, loses of the best schedule's gain at its best rate. "
+        f"Clearly better than a constant rate: {' and '.join(sure) or 'none'}.{linear}\n\n"
         f"{table.to_markdown(index=False, disable_numparse=True)}"
     )

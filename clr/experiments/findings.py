@@ -23,7 +23,7 @@ __all__ = ["COLUMNS", "findings", "findings_table", "pooled_spread", "unanswered
 
 COLUMNS = [
     "key", "question", "verdict", "answer", "what", "value", "low", "high", "low90", "high90", "n", "interval", "unit",
-    "dataset", "experiment", "arm", "against", "note",
+    "dataset", "experiment", "arm", "against", "note", "exploratory",
 ]  # fmt: skip
 SPECS = {"points": "+.1f", "updates": "+,.0f"}
 
@@ -40,7 +40,7 @@ def findings(runs: pd.DataFrame | None = None) -> pd.DataFrame:
         value: mean over the pairs of first minus second.  low, high: its 95% interval.  low90, high90: its 90% one.
         n: pairs.  interval: "t", "pooled", or "" where there is none.  unit: "points" or "updates".
         dataset, experiment, arm: of the first reading.  against: the second's experiment and arm.
-        note: what was known when the question was stated.
+        note: what was known when the question was stated.  exploratory: whether that chose what is compared.
     """
     frame = results.read() if runs is None else runs
     rows = [
@@ -57,12 +57,13 @@ def unanswered() -> list[Question]:
     return [question for question in QUESTIONS if _differences(question, frame).empty]
 
 
-def findings_table() -> pd.DataFrame:
-    """Return the findings to read: question, answer, difference, effect with its 95% interval and n, and where.
+def findings_table(exploratory: bool = False) -> pd.DataFrame:
+    """Return the findings to read, or those that are exploratory: question, answer, difference, effect, and where.
 
-    `where` is the folder of the first arm's runs, below results/.
+    The effect has its 95% interval and n. `where` is the folder of the first arm's runs, below results/.
     """
     found = findings()
+    found = found[found["exploratory"].astype(bool) == exploratory]
     notes = [f" ({note})" if note else "" for note in found["note"]]
     return pd.DataFrame({
         "question": found["question"], "answer": found["answer"], "difference": found["what"] + notes,
@@ -99,7 +100,7 @@ def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataF
         answer = f"Preliminary: {answer[0].lower()}{answer[1:]}"
     first, second = question.first, question.second
     return {
-        "key": question.key, "question": question.text, "what": question.what, "note": question.note,
+        "key": question.key, "question": question.text, "what": question.what, "note": question.note, "exploratory": question.exploratory,
         "verdict": verdict, "answer": answer,
         "value": value, "low": low, "high": high, "low90": low90, "high90": high90,
         "n": n, "interval": interval, "unit": question.measure,

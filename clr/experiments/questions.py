@@ -1,7 +1,7 @@
 """The questions that the runs decide, and how: stated here, as data, before the runs that decide them.
 
 Each question compares two arms seed by seed. Where a question or its margin came up after some of its runs had been
-seen, its note says so and calls the reading exploratory.
+seen, its note says so. Where their curves chose what is compared, it is exploratory.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ class Question:
         `asks_equality`, else the sign does. Any other outcome is open.
     measure: "points" of accuracy; or "updates", by how many the first reaches its accuracy earlier than the second.
     note: what was known when the question was stated; empty if nothing.
+    exploratory: whether the curves of some of its runs chose what is compared.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Question:
     asks_equality: bool = False
     measure: str = "points"
     note: str = ""
+    exploratory: bool = False
 
 
 def _headline(arm: str, *at: int) -> Reading:
@@ -76,7 +78,7 @@ _EQUAL = "Equal within one point"
 # Above all: does cycling save updates, and is it the cycles?
 _HEADLINE = (
     Question(
-        "headline", "Does cycling reach the long schedule's accuracy in fewer updates?",
+        "headline", "In fewer updates, do cycles end as high as the long schedule?",
         "cycles at 32,000 − long schedule at 70,000, quick net",
         _headline("triangular", 32_000), _headline("fixed", 70_000),
         {"above": "Yes, and higher at 32,000", "equal": "Yes, equal within one point", "below": "No, lower at 32,000"},
@@ -97,6 +99,8 @@ _HEADLINE = (
 
 _A = "With drops of the rate at the end, do cycles equal a line to zero?"
 _A_ANSWERS = {"equal": "Yes, within one point", "above": "No, cycles finish higher", "below": "No, the line is higher"}
+_A_DECAY = "With drops of the rate at the end, do cycles equal a constant rate before them?"
+_A_DECAY_ANSWERS = {"equal": _EQUAL, "above": "No, cycles finish higher", "below": "No, the constant is higher"}
 _B = "Is a high fixed rate with drops better than a low one?"
 _C = "If training stops early, at a cycle's end, do cycles give a better net?"
 _C_EARLIER = "If training stops early, at a cycle's end, do cycles reach an accuracy earlier?"
@@ -112,9 +116,19 @@ def _earlier(key: str, what: str, first: Reading, second: Reading) -> tuple[Ques
     """Return question (c) of two arms, in points of accuracy and in updates."""
     saved = f"updates that cycles save: {what.replace(' − ', ' against ')}"
     return (
-        Question(key, _C, f"{what}, mean over cycle ends", first, second, _C_ANSWERS, note=_EXPLORATORY),
         Question(
-            f"{key}-updates", _C_EARLIER, saved, first, second, _C_EARLIER_ANSWERS, measure="updates", note=_EXPLORATORY
+            key, _C, f"{what}, mean over cycle ends", first, second, _C_ANSWERS, note=_EXPLORATORY, exploratory=True
+        ),
+        Question(
+            f"{key}-updates",
+            _C_EARLIER,
+            saved,
+            first,
+            second,
+            _C_EARLIER_ANSWERS,
+            measure="updates",
+            note=_EXPLORATORY,
+            exploratory=True,
         ),
     )
 
@@ -184,6 +198,16 @@ QUESTIONS = (
         note=_SEEN_THREE,
     ),
     Question(
+        "a-quick-decay", _A_DECAY, "cycles with drops − step decay from their mean rate at 32,000, quick net",
+        _headline("triangular-32k-drops", 32_000), _headline("fixed-32k", 32_000), _A_DECAY_ANSWERS,
+        asks_equality=True, note="asked after five seeds",
+    ),
+    Question(
+        "a-full-decay", _A_DECAY, "cycles with drops − step decay from their mean rate at 25,000, full net",
+        _controls("triangular-25k-drops", 25_000), _controls("fixed-25k-high", 25_000), _A_DECAY_ANSWERS,
+        asks_equality=True, note="asked after five seeds",
+    ),
+    Question(
         "b", _B, "0.003 − 0.001, both with drops, at 25,000, full net",
         _controls("fixed-25k-high", 25_000), _controls("fixed-25k", 25_000),
         {"above": "Yes, high finishes higher", "equal": _EQUAL, "below": "No, low finishes higher"},
@@ -204,13 +228,13 @@ QUESTIONS = (
     ),
     Question(
         "c-quick-constant-all", _C,
-        "cycles − constant mean rate at 4,000 to 24,000, quick net, mean over all cycle ends before its drops",
+        "cycles − constant mean rate at 4,000 to 24,000, quick net, mean over all cycle ends before it drops",
         _headline("triangular", *ALL_QUICK_ENDS[:-1]), _headline("fixed-32k", *ALL_QUICK_ENDS[:-1]), _C_ANSWERS,
         note="asked after five seeds",
     ),
     Question(
         "c-full-constant-all", _C,
-        "cycles − constant mean rate at 4,000 to 16,000, full net, mean over all cycle ends before its drops",
+        "cycles − constant mean rate at 4,000 to 16,000, full net, mean over all cycle ends before it drops",
         _controls("triangular-25k", *FULL_ENDS), _controls("fixed-25k-high", *FULL_ENDS), _C_ANSWERS,
         note="asked after five seeds",
     ),
@@ -236,7 +260,7 @@ QUESTIONS = (
         "e", _E, "both bounds decline − only the amplitude does, at 40,000, full net",
         _paper("exp_range-bounds", 40_000), _paper("exp_range-amplitude", 40_000),
         {"above": "Yes, the paper's wins", "equal": "No, within one point", "below": "Yes, the libraries' wins"},
-        note="exploratory: asked after one seed",
+        note="exploratory: asked after one seed", exploratory=True,
     ),
     Question(
         "f-short", _F, "one epoch − four epochs, at 24,000, quick net",

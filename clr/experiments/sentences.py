@@ -249,7 +249,7 @@ def proposed_rates(study: Study) -> str:
 def conclusions(study: Study) -> str:
     """Return the answers to the questions about the two nets, as a list; exploratory ones are left out."""
     asked = [question for question in QUESTIONS if question.first.experiment not in ("resnet", "precision")]
-    return answers([question.key for question in asked if not question.note.startswith("exploratory")], study)
+    return answers([question.key for question in asked if not question.exploratory], study)
 
 
 def answers(keys: Sequence[str], study: Study) -> str:

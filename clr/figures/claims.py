@@ -42,10 +42,13 @@ def _range(values: Sequence[float], unit: str = "", places: int = 0) -> str:
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
-def headline(frame: pd.DataFrame) -> str:
-    """Return after how many updates cycles and the earliest plain schedule first reach the long schedule's mean end."""
+def headline(frame: pd.DataFrame, cycle: int) -> str:
+    """Return at which cycle ends cycles and the earliest plain schedule first reach the long schedule's mean end.
+
+    All are read after the same numbers of updates, so that none has more chances than another.
+    """
     target = _finals(frame, REFERENCE).mean()
-    when = {str(arm): first_reached(frame[frame["arm"] == arm], target) for arm in frame["arm"].unique()}
+    when = {str(arm): first_reached(frame[frame["arm"] == arm], target, cycle) for arm in frame["arm"].unique()}
     plain = [arm for arm in when if arm != REFERENCE and not arm.startswith(CYCLICAL) and when[arm].notna().all()]
     end, some = f"the long schedule's {100 * target:.1f}%", when[CYCLICAL].dropna()
     runs = "" if len(some) == len(when[CYCLICAL]) else f" in {len(some)} of {len(when[CYCLICAL])} runs"

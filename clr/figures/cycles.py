@@ -70,7 +70,7 @@ def draw_headline(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequ
     )
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
-    claim(top, claims.headline(frame))
+    claim(top, claims.headline(frame, cycle))
     return axes
 
 
