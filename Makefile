@@ -54,7 +54,7 @@ lab: .venv/ready
 	$(BIN)/jupyter lab notebooks/Experiments.ipynb
 
 notebooks: .venv/ready
-	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \
+	CLR_STATIC=1 TQDM_DISABLE=1 CLR_SCALE=full CLR_RESULTS= CLR_IMAGES=$(CURDIR)/images $(BIN)/python -m nbconvert \
 		--to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 	$(BIN)/python -m tools.pictures

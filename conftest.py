@@ -12,6 +12,7 @@ import nbval.kernel
 os.environ["CLR_STATIC"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ.pop("CLR_IMAGES", None)
+os.environ.pop("CLR_RESULTS", None)
 os.environ.pop("CLR_SCALE", None)
 
 start_kernel = nbval.kernel.start_new_kernel

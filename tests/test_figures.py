@@ -415,3 +415,11 @@ def test_cycles_with_drops_are_no_plain_schedule_of_the_headline(axes):
     drops = frame[frame["arm"] == "triangular"].assign(arm="triangular-32k-drops")
     figures.draw_headline(axes, pd.concat([frame[frame["arm"] != "linear-32k"], drops]), 20)
     assert title(axes[0]).replace("\n", " ") == f"Cycles reach {LONG} after 40 updates"
+
+
+def test_no_dot_lies_below_the_zoomed_frame(axes):
+    frame = headline(cycle_ends=(0.2, 0.5, 0.77))
+    figures.draw_headline(axes, frame, 20)
+    low, _ = axes[0].get_ylim()
+    dots = [line for line in axes[0].get_lines() if line.get_marker() == "o" and min(line.get_ydata()) < low]
+    assert dots and all(line.get_clip_on() for line in dots)

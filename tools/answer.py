@@ -21,7 +21,7 @@ LINE_FINISHES = {
     "open": "shows no clear difference from the cycles: {effect}",
 }
 STEP_DECAY_FINISHES = {
-    "above": "So does step decay from their mean rate: {effect}.",
+    "above": "Step decay from their mean rate finishes above them: {effect}.",
     "below": "Step decay from their mean rate finishes below them: {effect}.",
     "equal": "Step decay from their mean rate finishes within one point of them: {effect}.",
     "open": "Step decay from their mean rate shows no clear difference: {effect}.",
@@ -106,7 +106,7 @@ def _stopped_early(found: pd.DataFrame) -> str:
     verdicts = set(found.loc[found.index.isin([key for keys in ENDS.values() for key in keys]), "verdict"])
     if not verdicts:
         return ""
-    mixed = "cycles help, or cost nothing on average" if verdicts == {"above", "equal"} else "it depends"
+    mixed = "cycles help, or are within one point on average" if verdicts == {"above", "equal"} else "it depends"
     head = STOPPED_EARLY[verdicts.pop()] if len(verdicts) == 1 else mixed
     return f"**If training stops at an earlier cycle's end: {head}** (table)."
 

@@ -56,7 +56,7 @@ def headline_picture() -> str:
     return (
         f"![{claims.headline(runs, study.cycle)}. Test accuracy against updates. Ends: {'; '.join(ends)}]"
         "(images/headline.png)\n\n"
-        f"*Dots: cycle ends. Whiskers: 95% CI ({n}).{_within_a_cycle(runs, study)}*"
+        f"*Dots: ends of cycles and runs. Whiskers: 95% CI ({n}).{_within_a_cycle(runs, study)}*"
     )
 
 

@@ -100,7 +100,8 @@ def _finding(question: Question, dataset: str, pairs: pd.Series, frame: pd.DataF
         answer = f"Preliminary: {answer[0].lower()}{answer[1:]}"
     first, second = question.first, question.second
     return {
-        "key": question.key, "question": question.text, "what": question.what, "note": question.note, "exploratory": question.exploratory,
+        "key": question.key, "question": question.text, "what": question.what,
+        "note": question.note, "exploratory": question.exploratory,
         "verdict": verdict, "answer": answer,
         "value": value, "low": low, "high": high, "low90": low90, "high90": high90,
         "n": n, "interval": interval, "unit": question.measure,

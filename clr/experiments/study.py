@@ -83,8 +83,8 @@ class Study:
 
     def ends(self, experiment: str) -> pd.DataFrame:
         """Return each run's row where one would stop: at its end, or at the end of its last whole cycle."""
-        runs = self.runs(experiment)
-        ends = {arm: self.config(experiment, arm).last_cycle_end for arm in runs["arm"].unique()}
+        runs, known = self.runs(experiment), EXPERIMENTS[experiment].arms
+        ends = {arm: self.config(experiment, arm).last_cycle_end for arm in runs["arm"].unique() if arm in known}
         return runs[runs["iteration"] == runs["arm"].map(ends)]
 
     def config(self, experiment: str, arm: str) -> RunConfig:

@@ -125,7 +125,7 @@ class _Clock:
             if todo := self._configs[arm].iterations - made:
                 if made > before:
                     seconds[arm] = todo * (now - since) / (made - before)
-            else:  # also where it has only resumed from its end
+            else:
                 seconds[arm] = 0.0
         if len(seconds) < len(self._configs):
             return ""

@@ -123,11 +123,14 @@ def mean_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(lr=by["lr"].first()) if "lr" in runs else rows
 
 
-def whiskers(ax: Axes, rows: pd.DataFrame, color: Any) -> None:
-    """Draw the mean accuracies of `mean_rows` as dots, with an interval where three runs or more give one."""
+def whiskers(ax: Axes, rows: pd.DataFrame, color: Any, clip: bool = True) -> None:
+    """Draw the mean accuracies of `mean_rows` as dots, with an interval where three runs or more give one.
+
+    clip: end at the frame; not where a dot sits on it.
+    """
     several = rows[rows["n"] >= MIN_RUNS]
-    ax.vlines(several.index, several["low"], several["high"], color=color, linewidth=2, zorder=3, clip_on=False)
-    ax.plot(rows.index, rows["accuracy"], "o", markersize=6, zorder=4, color=color, clip_on=False)
+    ax.vlines(several.index, several["low"], several["high"], color=color, linewidth=2, zorder=3, clip_on=clip)
+    ax.plot(rows.index, rows["accuracy"], "o", markersize=6, zorder=4, color=color, clip_on=clip)
 
 
 def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, Any]], gap: float = 0.065) -> None:

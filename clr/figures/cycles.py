@@ -190,7 +190,7 @@ def draw_controls(
         top.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
         strip.plot(rows.index, rows["lr"], **line_style(str(arm)))
         colour = look(str(arm))[0]
-        whiskers(top, rows.iloc[-1:], color=colour)
+        whiskers(top, rows.iloc[-1:], colour, clip=False)
         labels.append((last, rows["accuracy"].iloc[-1], end_label(str(arm), rows), colour))
     top.set(ylim=_zoom(0.0, frame), ylabel="test accuracy", xlim=(0, last), xlabel="")
     top.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 4, 5, 8, 10], integer=True))

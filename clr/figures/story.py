@@ -46,7 +46,7 @@ def draw_story(
     test, losses, rates, *reached = map(check_axes, axes)
     draw_range_test(test, bounds.curve, bounds, bounds.spacing, metric="held-out accuracy")
     draw_peak(test, bounds)
-    claim(test, f"1. The range test ({len(bounds.tests)} curves): accuracy rises, then falls")
+    claim(test, f"1. The range test ({len(bounds.tests)} curves), on held-out images")
     _draw_losses(losses, bounds, policies)
     losses.set_xlim(test.get_xlim())
     _draw_rates(rates, policies, updates)
@@ -73,11 +73,12 @@ def _draw_losses(ax: Axes, bounds: Any, policies: Mapping[str, Callable[[Any], A
 
 
 def _read_from(bounds: Any) -> str:
-    """Return where the peak rate was read from the losses: their failure, or the end of the test."""
-    last, share = max(test.frame["lr"].max() for test in bounds.tests), bounds.landmark / bounds.peak_lr("linear")
-    if bounds.landmark < 0.999 * last:
-        return f"The loss rises for good at {bounds.landmark:.2g}: peaks are 1/{share:.0f} of that"
-    return f"No lasting rise of the loss: peaks are 1/{share:.0f} of the end, {bounds.landmark:.2g}"
+    """Return where the peak rates were read off the losses, or that it was at the end of the test."""
+    last, at = max(test.frame["lr"].max() for test in bounds.tests), bounds.landmark
+    shares = f"1/{at / bounds.peak_lr('linear'):.0f} of that, 1/{at / bounds.peak_lr('constant'):.0f} if constant"
+    if at < 0.999 * last:
+        return f"The losses are read at {at:.2g}: peak rates are {shares}"
+    return f"No lasting rise of the loss up to {at:.2g}: peak rates are {shares}"
 
 
 def _draw_rates(ax: Axes, policies: Mapping[str, Callable[[Any], Any]], updates: int) -> None:
@@ -95,7 +96,7 @@ def _draw_reached(ax: Axes, frame: pd.DataFrame, updates: int) -> None:
     for arm, runs in frame.groupby("arm"):
         rows, colour = mean_rows(runs), look(str(arm))[0]
         ax.plot(rows.index, rows["accuracy"], **line_style(str(arm)))
-        whiskers(ax, rows.iloc[[-1]], color=colour)
+        whiskers(ax, rows.iloc[[-1]], colour, clip=False)
         labels.append((rows.index[-1], rows["accuracy"].iloc[-1], end_label(str(arm), rows), colour))
     ax.set(ylabel="test accuracy", xlim=(0, updates))
     percent_axis(ax.yaxis)

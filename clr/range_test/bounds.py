@@ -34,7 +34,7 @@ from clr.range_test.curve import (
     wild_block_bootstrap,
 )
 from clr.range_test.peak import FACTORS, is_solved, peak_rates
-from clr.range_test.record import RangeTest, as_range_tests, from_dict, to_dict
+from clr.range_test.record import RangeTest, as_range_tests, from_dict, share_rates, to_dict
 from clr.range_test.verdict import format_bound, write_verdict
 
 __all__ = ["Bounds", "format_bound", "suggest_bounds"]
@@ -107,7 +107,11 @@ class Bounds:
 
     @property
     def landmark(self) -> float:
-        """The rate at which the training loss has lost half of its fall, or the end of the test: see `peak`."""
+        """The rate that the peak rates are a part of, as `clr.range_test.peak` reads it off the training losses.
+
+        There half of their fall is lost again; else it is the end of the test or, if the losses fall to a hundredth,
+        where they first do. NaN where they never fall clearly.
+        """
         return self.peaks["linear"][0] * FACTORS["linear"]
 
     def peak_lr(self, schedule: str) -> float:
@@ -284,10 +288,11 @@ def _log_max_lr(curves: Sequence[Curve], tests: Sequence[RangeTest]) -> float:
 
 def _loss_curves(tests: Sequence[RangeTest]) -> list[tuple[Any, Any]]:
     """Return the training losses by rate; none unless all tests have them, at rates that rise by a constant ratio."""
-    losses = [test.rates_and_losses() for test in tests if "train_loss" in test.frame]
-    longest = max(losses, key=lambda pair: len(pair[0]), default=((), ()))[0]
-    common = all(np.allclose(rates, longest[: len(rates)], rtol=1e-6) for rates, _ in losses)
-    if len(losses) < len(tests) or tests[0].spacing != "exponential" or not common or len(longest) < MIN_EVALUATIONS:
+    if not all("train_loss" in test.frame for test in tests):
+        return []
+    losses = [test.rates_and_losses() for test in tests]
+    most = max(len(rates) for rates, _ in losses)
+    if tests[0].spacing != "exponential" or most < MIN_EVALUATIONS or not share_rates(tests):
         return []
     return [pair for pair in losses if len(pair[0])]
 

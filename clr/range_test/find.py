@@ -95,7 +95,7 @@ def find_bounds(
     search = _Search(model, optimizer, {
         "loss_fn": loss_fn, "train_loader": train_loader, "val_loader": val_loader, "metric": metric,
         "forward": default_forward if forward is None else forward, "autocast": autocast, "scaler": scaler,
-        "accumulation_steps": accumulation_steps,
+        "accumulation_steps": _checks.positive_int("accumulation_steps", accumulation_steps),
     })  # fmt: skip
     iterations, seeds = _checks.positive_int("iterations", iterations), _checks.positive_int("seeds", seeds)
     if iterations < MIN_EVALUATIONS:

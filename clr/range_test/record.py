@@ -11,7 +11,7 @@ import pandas as pd
 
 from clr import _checks
 
-__all__ = ["RangeTest", "as_range_tests", "from_dict", "to_dict"]
+__all__ = ["RangeTest", "as_range_tests", "from_dict", "share_rates", "to_dict"]
 
 COLUMNS = ("iteration", "lr", "metric", "train_loss")  # of a frame; the other columns of a file describe the curve
 DESCRIPTION = {
@@ -67,18 +67,25 @@ class RangeTest:
         return self.frame.assign(**described)
 
     def rates_and_losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return rates and training losses: one of each per update where they were kept, else one per evaluation."""
+        """Return rates and training losses: one of each per update where they were kept, else one per evaluation.
+
+        A mean loss belongs to the mean of its rates, for exponential spacing the geometric one.
+
+        Raises:
+            ValueError: the frame has no column train_loss.
+        """
+        _checks.columns("frame", self.frame, ("train_loss",))
         rows = self.frame[self.frame["lr"] > 0]
         lr, loss = rows["lr"].to_numpy(float), rows["train_loss"].to_numpy(float)
         if "iteration" not in rows or len(rows) < 2:
             return lr, loss
-        iterations = rows["iteration"].to_numpy(float)
-        log_ratio = np.log(lr[-1] / lr[0]) / (iterations[-1] - iterations[0])  # per update
+        to_axis, to_rates = (np.log, np.exp) if self.spacing == "exponential" else (np.asarray, np.asarray)
+        x, iterations = to_axis(lr), rows["iteration"].to_numpy(float)
+        step = (x[-1] - x[0]) / (iterations[-1] - iterations[0])  # per update
         if self.losses:
             updates = np.arange(1, len(self.losses) + 1)
-            return lr[0] * np.exp((updates - iterations[0]) * log_ratio), np.array(self.losses)
-        updates = np.diff(iterations, prepend=0.0)
-        return lr * np.exp(-log_ratio * (updates - 1) / 2), loss  # a mean belongs to the geometric mean of its rates
+            return to_rates(x[0] + (updates - iterations[0]) * step), np.array(self.losses)
+        return to_rates(x - step * (np.diff(iterations, prepend=0.0) - 1) / 2), loss
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the whole test. `from_csv` reads it back exactly; `suggest_bounds` also takes what pandas reads."""
@@ -111,6 +118,13 @@ class RangeTest:
 
         curve = self.frame.dropna(subset="lr").rename(columns={"metric": "mean"})
         return draw_range_test(ax, curve, bounds, self.spacing, metric=self.metric_name)
+
+
+def share_rates(tests: Sequence[RangeTest]) -> bool:
+    """Return whether the curves pass the same rates, as far as each goes."""
+    rates = [test.rates_and_losses()[0] for test in tests]
+    longest = max(rates, key=len)
+    return all(np.allclose(part, longest[: len(part)], rtol=1e-6) for part in rates)
 
 
 def as_range_tests(tests: Any) -> list[RangeTest]:

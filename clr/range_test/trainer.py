@@ -34,6 +34,7 @@ class Trainer:
         self.multipliers = lr_multipliers(optimizer)
         optimized = [p for group in optimizer.param_groups for p in group["params"]]
         self.parameters = list(dict.fromkeys([*model.parameters(), *optimized]))
+        self.unscales = all(p.dtype is not torch.float16 for p in optimized)  # torch refuses to unscale these
         self.process_group, self.metric_name, self.examples = _process_group(model), "metric", 0
         self.constant_loss: float | None = None
         self.evaluated = False
@@ -54,9 +55,8 @@ class Trainer:
         if self.scaler is None:
             self.optimizer.step()
         else:
-            self.scaler.unscale_(
-                self.optimizer
-            )  # a fused optimizer would leave it to its step, after a hook that clips
+            if self.unscales:  # a fused optimizer would leave it to its step, which comes after a hook that clips
+                self.scaler.unscale_(self.optimizer)
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
@@ -177,8 +177,8 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Any, Any]:
 
 def _forward_of(batch: Any) -> str:
     """Return a `forward` that could be pasted for such a batch."""
-    if isinstance(batch, Mapping) and len(batch) > 1:
-        *_, inputs, labels = map(repr, batch)
+    if isinstance(batch, Mapping) and len(batch) == 2 and not str(next(iter(batch))).startswith(("label", "target")):
+        inputs, labels = map(repr, batch)
         return f"lambda model, batch: (model(batch[{inputs}]), batch[{labels}])"
     return "lambda model, batch: (outputs, targets)"
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from clr.range_test.curve import MIN_EVALUATIONS, Curve, CurveKind, CurveShape
 from clr.range_test.peak import HOLDS, INTERVAL
+from clr.range_test.record import share_rates
 
 __all__ = ["format_bound", "write_verdict"]
 
@@ -50,7 +51,7 @@ _ABOVE = {  # the peak rate above max_lr, by what the metric does there
 }
 _TRY_BOTH = "Try max_lr as the peak rate, too, and keep the better one."
 TOO_WIDE = 100  # an interval over a larger factor says nothing
-_NO_LOSSES = (CurveKind.TOO_FEW, CurveKind.BAD_DATA, CurveKind.DISAGREE)  # whose advice is another
+_OTHER_ADVICE = (CurveKind.TOO_FEW, CurveKind.BAD_DATA)  # than on a rate to train with
 MOSTLY = 0.5  # of the fall of the loss
 
 
@@ -179,15 +180,17 @@ def _peak_sentences(bounds: Any, solved: bool) -> list[str]:
 def _no_peak(bounds: Any) -> list[str]:
     """Return why there is no rate to train with, where the curves are long enough and have losses, and what to do."""
     has_losses = all("train_loss" in test.frame for test in bounds.tests)
-    if np.isfinite(bounds.peaks["linear"][0]) or not has_losses or bounds.kind in _NO_LOSSES:
+    if np.isfinite(bounds.peaks["linear"][0]) or not has_losses or bounds.kind in _OTHER_ADVICE:
         return []
     if bounds.tests[0].spacing == "linear":
         return ['No rate to train with is read from linear spacing: test with spacing="exponential".']
-    if bounds.kind in (CurveKind.FLAT, CurveKind.FALLING):  # whose advice is for both
+    if not share_rates(bounds.tests):
+        return ["No rate to train with: the curves must share start_lr, end_lr and iterations."]
+    if bounds.kind in (CurveKind.FLAT, CurveKind.FALLING, CurveKind.DISAGREE):  # whose advice is for both
         return []
     known = f", or train below max_lr ({bounds.max_lr:.2g})" if np.isfinite(bounds.max_lr) else ""
     return ["No rate to train with: the training loss never falls clearly, as where a model is trained already.",
-            f"Give each curve more updates (iterations=400){known}."]  # fmt: skip
+            f"Give each curve more updates, for example four times as many{known}."]  # fmt: skip
 
 
 def _based_on(bounds: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The batches of a run and its update, all on the device: between evaluations nothing is copied to it or from it.
+"""The batches of a run and its update, all on the device: between evaluations, only a checkpoint is copied.
 
 The data set lies on the device as bytes. A counter on the device selects the images of a batch, its learning rate and
 the place of its loss. So on CUDA the update can be captured once, as a graph, and then replayed. Elsewhere the same

@@ -2,7 +2,7 @@
 
 Each line of its input is: seconds, how many processes, a home, and the command's arguments. The processes run the
 command side by side, and get SIGKILL when the seconds are over (0: never). Their exit statuses are the answer.
-A checkpoint is written at every evaluation, and stand-in and batches are small.
+A checkpoint is written after every update, and stand-in and batches are small.
 """
 
 import os

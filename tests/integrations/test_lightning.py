@@ -54,9 +54,3 @@ def test_pin_an_update_that_a_scaler_skips_uses_up_its_rate(rates):
     trainer(1, plugins=[half]).fit(module().module, batches)
     assert rates == [POLICY(k) for k in (0, 1, 2, 3, 5, 6)]
     assert scaler.get_scale() == 2**15  # half of what it was
-
-
-def test_lightning_counts_the_updates():
-    used = trainer(3, accumulate_grad_batches=3)
-    used.fit(module().module, loader())
-    assert used.estimated_stepping_batches == used.global_step == 9

@@ -13,6 +13,7 @@ from synthetic import LINEAR, LOG, TRUE_BASE, broken, frame, hill, noisy, up
 import clr
 from clr.range_test.bounds import Bounds, suggest_bounds
 from clr.range_test.curve import CurveKind
+from clr.range_test.peak import FACTORS
 from clr.range_test.record import RangeTest
 
 matplotlib.use("Agg")
@@ -368,6 +369,18 @@ def test_training_that_fails_at_once_is_said_with_what_to_try():
 
 
 FALLING_LOSS = 0.1 + 2 * (1 - up(LOG, 0.01)) + np.where(LOG > 2, 50.0, 0)
+
+
+def test_cycles_are_made_as_nearly_as_whole_step_sizes_allow():
+    bounds = suggest_bounds(frame(hill(LOG)).assign(train_loss=FALLING_LOSS))
+    asked = [(400, 2), (7, 2), (95, 16), (10, 5)]
+    assert [bounds.policy("triangular", n, cycles).step_size for n, cycles in asked] == [100, 2, 3, 1]
+
+
+def test_the_landmark_is_what_the_peaks_are_a_part_of():
+    bounds = suggest_bounds(frame(hill(LOG)).assign(train_loss=FALLING_LOSS))
+    for schedule, factor in FACTORS.items():
+        assert bounds.landmark == pytest.approx(factor * bounds.peak_lr(schedule))
 
 
 def test_a_peak_rate_stands_where_the_bounds_are_unknown():

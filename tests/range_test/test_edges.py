@@ -256,6 +256,15 @@ def test_a_mean_of_losses_belongs_to_the_geometric_mean_of_its_rates():
     np.testing.assert_allclose(loss, each)
 
 
+def test_linearly_spaced_rates_are_read_on_their_own_axis():
+    rates = 0.1 * np.arange(1, 7)
+    rows = pd.DataFrame({"iteration": [2, 4, 6], "lr": rates[1::2], "metric": 1.0, "train_loss": [3.0, 2.0, 1.0]})
+    np.testing.assert_allclose(RangeTest(rows, "linear").rates_and_losses()[0], [0.15, 0.35, 0.55])
+    np.testing.assert_allclose(RangeTest(rows, "linear", losses=(6.0,) * 6).rates_and_losses()[0], rates)
+    with pytest.raises(ValueError, match="frame must have the column 'train_loss'"):
+        RangeTest(rows.drop(columns="train_loss")).rates_and_losses()
+
+
 # Records.
 
 

@@ -64,6 +64,16 @@ def test_a_scaler_is_refused_where_the_optimizer_calls_the_model():
     assert trainer_of(line(), scaler=scaler).scaler is scaler
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_are_unscaled_before_the_step_but_for_half_precision_weights_which_torch_refuses(half):
+    model = line().half() if half else line()
+    trainer = trainer_of(model, scaler=torch.amp.GradScaler("cpu", init_scale=4.0), loss_fn=lambda y, t: (y * 0).sum())
+    assert trainer.unscales is not half
+    x = torch.ones(2, 1, dtype=torch.float16 if half else torch.float32)
+    if not half:
+        trainer.train_step(0.1, [(x, x)])
+
+
 def test_a_scaler_steps_and_is_updated_at_each_update():
     weights = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)):

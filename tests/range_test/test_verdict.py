@@ -132,7 +132,8 @@ def test_the_advice_comes_first_where_nothing_is_known():
 )
 def test_each_kind_of_curve_has_its_sentence_and_its_advice(kind, seen, advice):
     sentences = said(told(kind, base=UNKNOWN))
-    assert seen in sentences and advice in sentences
+    after_the_rate = sentences[3 if kind is CurveKind.FALLING else 2]
+    assert after_the_rate == seen and advice in sentences
 
 
 # Training that fails at once, curves too noisy, and curves that disagree.
@@ -376,12 +377,20 @@ def test_how_often_the_best_peak_lay_in_the_interval_is_what_the_benchmark_says(
     ("fields", "first"),
     [
         ({}, ["No rate to train with: the training loss never falls clearly, as where a model is trained already.",
-              "Give each curve more updates (iterations=400), or train below max_lr (0.1)."]),
+              "Give each curve more updates, for example four times as many, or train below max_lr (0.1)."]),
         ({"kind": CurveKind.RISING, "top": UNKNOWN, "failure_lr": np.nan},
          ["No rate to train with: the training loss never falls clearly, as where a model is trained already.",
-          "Give each curve more updates (iterations=400)."]),
+          "Give each curve more updates, for example four times as many."]),
         ({"tests": (curve_of(3.0, 2.0, spacing="linear"),) * 2},
          ['No rate to train with is read from linear spacing: test with spacing="exponential".']),
+        (
+            {"tests": (curve_of(3.0, 2.0, spacing="linear"),) * 2, "kind": CurveKind.DISAGREE},
+            ['No rate to train with is read from linear spacing: test with spacing="exponential".'],
+        ),
+        (
+            {"tests": (curve_of(3.0, 2.0), curve_of(3.0, 2.0, top=2.0))},
+            ["No rate to train with: the curves must share start_lr, end_lr and iterations."],
+        ),
         ({"kind": CurveKind.TOO_FEW}, ["Evaluate more often."]),
     ],
 )  # fmt: skip
