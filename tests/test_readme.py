@@ -143,6 +143,15 @@ def test_regret_is_said_with_what_is_missed():
     assert title.startswith(f"![On average clr's rates lose {average} of the gain (") and f"valley {other}. 16" in title
 
 
+def test_the_examples_use_the_schedule_that_lost_least():
+    lost = json.loads(sentences.REGRET.read_text(encoding="utf-8"))["against the best schedule"]
+    best = min(lost, key=lambda schedule: lost[schedule]["mean"])
+    for page in ("README.md", "docs/choosing-rates.md", "docs/integrations.md"):
+        examples = re.findall(r'= bounds\.policy\("([a-z-]+)"', (ROOT / page).read_text(encoding="utf-8"))
+        assert set(examples) == {best}
+    assert f'Next: bounds.policy("{best}", iterations=...)' in sentences.printed_bounds()
+
+
 def test_regret_says_missed_or_met_as_it_is(tmp_path, monkeypatch):
     found = json.loads(sentences.REGRET.read_text(encoding="utf-8"))
     for row in found["finders"]:

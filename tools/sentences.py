@@ -211,8 +211,6 @@ def regret_schedules() -> str:
     found, _ = _regrets()
     lost, n = pd.DataFrame(found["against the best schedule"]).T.sort_values("mean"), len(found["tasks"])
     sure = [str(name) for name, row in lost.iterrows() if row["low"] > 0]
-    less = [str(name) for name in lost.index[lost["mean"] < lost.loc["linear", "mean"]]]
-    linear = f" The examples here use linear, the simplest; {' and '.join(less)} lost less." if less else ""
     saved = lost.apply(
         lambda row: f"{row['saved']:+.1f} points (95% CI {row['low']:+.1f} to {row['high']:+.1f})", axis=1
     )
@@ -224,6 +222,6 @@ def regret_schedules() -> str:
     table = pd.DataFrame({"schedule": lost.index} | columns | {"better than constant by": saved})
     return (
         f"On {n} tasks: what each schedule, at the proposed rate, loses of the best schedule's gain at its best rate. "
-        f"Clearly better than a constant rate: {' and '.join(sure) or 'none'}.{linear}\n\n"
+        f"Clearly better than a constant rate: {' and '.join(sure) or 'none'}. The examples use what lost least.\n\n"
         f"{table.to_markdown(index=False, disable_numparse=True)}"
     )

@@ -84,7 +84,7 @@ class Bounds:
         if not np.isfinite(self._rates()).all():
             return "\n".join(words)
         rows = [f"  {name:<12}{lr:<11.2g}{ci[0]:.2g} to {ci[1]:.2g}" for name, (lr, ci) in self.peaks.items()]
-        then = 'Next: bounds.policy("linear", iterations=...)'
+        then = 'Next: bounds.policy("one-cycle", iterations=...)'
         return "\n".join([*words, "", f"  {'schedule':<12}{'peak rate':<11}best between", *rows, "", then])
 
     def __eq__(self, other: object) -> bool:

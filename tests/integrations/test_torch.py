@@ -63,7 +63,7 @@ def test_the_policy_is_found_once_and_a_resumed_run_reads_it(tmp_path, monkeypat
     loader = [(x, 3 * x[:, :2]) for x, _ in pairs(0, 40)]
     names = {"loader": loader[:30], "val_loader": loader[30:], "loss_fn": nn.functional.mse_loss, "model": net()}
     first = page.run("First, the policy", **names, epochs=3, accumulation_steps=4)
-    assert first.updates == 3 * 8 and first.policy == first.bounds.policy("linear", iterations=24)
+    assert first.updates == 3 * 8 and first.policy == first.bounds.policy("one-cycle", iterations=24)
     again = page.run("First, the policy", **names)
     assert again.policy == first.policy and not hasattr(again, "bounds")
 

@@ -88,7 +88,7 @@ def test_what_to_do_is_printed_first_then_what_was_seen_a_table_and_the_next_cal
     rate = f"{bounds.peak_lr('linear'):.2g}"
     assert lines[0] == f"Train with a peak rate of {rate} (constant: {bounds.peak_lr('constant'):.2g})."
     assert f"diverges at {3 * bounds.max_lr:.2g}." in lines[2] and f"a third of {3 * bounds.max_lr:.2g}." in lines[4]
-    assert "  one-cycle" in str(bounds) and lines[-1] == 'Next: bounds.policy("linear", iterations=...)'
+    assert "  one-cycle" in str(bounds) and lines[-1] == 'Next: bounds.policy("one-cycle", iterations=...)'
     assert "The metric is accuracy, since none was given." in lines
     assert "Each evaluation looks at 50 examples." in lines
 
