@@ -6,6 +6,7 @@ computes no rate of its own: the formulas are in `clr.policies`.
 """
 
 import math
+import operator
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -91,6 +92,8 @@ class PolicyLR(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Set the next update's rates (and momentum): call it after every `optimizer.step()`."""
+        if epoch is not None:
+            epoch = _as_epoch(epoch)  # before anything has changed
         super().step(epoch)
         if isinstance(self.policy, Policy) and any(self.multipliers):
             self._hints.step(self._last_lr, self.last_epoch)
@@ -207,6 +210,14 @@ class PolicyLR(LRScheduler):
 def _called(name: str, function: Callable[[int], Any], k: int) -> float:
     value = function(k)
     return value if type(value) is float and 0 <= value < math.inf else _checks.nonnegative(f"{name}({k})", value)
+
+
+def _as_epoch(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        got = _checks.brief(value)
+        raise TypeError(f"epoch must be an integer or None, since step() takes no metric, got {got}") from None
 
 
 def _check_policy(name: str, value: Any) -> None:

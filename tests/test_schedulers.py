@@ -449,3 +449,14 @@ def test_a_rate_that_turns_bad_is_named_with_its_iteration_and_not_used():
     with pytest.raises(ValueError, match=r"policy\(3\) must be a finite number >= 0, got nan"):
         used(scheduler, 1)
     assert scheduler.optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("value", [0.53, torch.tensor(0.53), "5"])
+def test_a_metric_is_no_argument_of_step_and_changes_nothing(value):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = PolicyLR(optimizer, Triangular(0.1, 1.0, 5))
+    with pytest.raises(TypeError, match=r"epoch must be an integer or None, since step\(\) takes no metric, got"):
+        scheduler.step(value)
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.last_epoch == 1 and scheduler.get_last_lr() == [Triangular(0.1, 1.0, 5)(1)]
