@@ -12,6 +12,7 @@ from io import StringIO
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -240,7 +241,12 @@ def _precision(study: Study) -> Figure | None:
         {"arm": arm} | results.paired_difference(half[half["arm"] == arm], full[full["arm"] == arm])
         for arm in ("fixed", "triangular")
     ]
-    return _forest(pd.DataFrame(rows), "float32", end)
+    table = pd.DataFrame(rows)
+    figure, most = _forest(table, "float32", end), table[["low", "high"]].abs().to_numpy().max()
+    if np.isfinite(most):
+        words = f"After {end:,} updates bfloat16 is at most {most:.1f} points from float32 (95% intervals)"
+        figures.base.claim(figure.axes[0], words)
+    return figure
 
 
 PROPOSED = ("constant", "triangular", "linear", "one-cycle", "cosine")

@@ -201,6 +201,7 @@ def test_the_picture_of_precision_pairs_bfloat16_with_the_headlines_rows(headlin
         save("headline", "triangular", seed, {20_000: 0.76 + noise})
     ax = pictures.precision(headline).axes[0]
     assert [text.get_text() for text in ax.texts] == ["n = 3", "n = 3"]
+    assert "20,000 updates bfloat16 is at most 0.5" in ax.get_title().replace("\n", " ")
     assert [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1] == pytest.approx([0.5, 0.0])
     said = sentences.precision(headline)
     assert (
