@@ -54,10 +54,9 @@ def draw_headline(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequ
     top.set(ylim=_zoom(target, frame), xlim=(0, length * 1.01), xlabel="", ylabel="test accuracy")
     percent_axis(top.yaxis)
     label_ends(top, [label for label in labels if label[0] < 0.8 * length])
-    for x, y, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
-        top.text(
-            x, y - 0.04, f"the long schedule:\n{text}", color=colour, ha="right", va="top", weight="bold", fontsize=11
-        )
+    for *_, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
+        style: dict[str, Any] = {"color": colour, "ha": "right", "weight": "bold", "fontsize": 11}
+        top.text(0.99, 0.03, f"the long schedule:\n{text}", transform=top.transAxes, **style)
     top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     top.text(
         length,
