@@ -242,3 +242,29 @@ def test_a_curve_has_ten_updates_at_least(iterations, refused):
             found(iterations=iterations, **RANGE)
     else:
         assert len(found(iterations=iterations, seeds=1, **RANGE).tests[0].losses) == 10
+
+
+# What is trained.
+
+
+def test_an_optimizer_may_hold_other_parameters_and_groups_that_stay():
+    model, other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2)
+    groups = [
+        {"params": model[0].parameters(), "lr_mult": 0.0},
+        {"params": [*model[1].parameters(), *other.parameters()], "lr_mult": 10.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    test = clr.find_bounds(
+        model, optimizer, F.cross_entropy, PARTS[:30], PARTS[30:], seeds=1, iterations=20, **RANGE
+    ).tests[0]
+    assert test.multipliers == (0.0, 10.0)
+    assert test.frame["lr"].dropna().is_monotonic_increasing and test.frame["lr"].iloc[1] > 0
+
+
+def test_one_tensor_of_a_rate_that_all_groups_share_is_taken_apart():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    groups = [{"params": part.parameters(), "lr_mult": mult} for part, mult in zip(model, (1.0, 0.5), strict=True)]
+    optimizer, seen = torch.optim.SGD(groups, lr=torch.tensor(0.1)), []
+    optimizer.register_step_pre_hook(lambda *_: seen.append([float(group["lr"]) for group in optimizer.param_groups]))
+    clr.find_bounds(model, optimizer, F.cross_entropy, PARTS[:30], PARTS[30:], seeds=1, iterations=20, **RANGE)
+    assert seen and all(second == pytest.approx(first / 2) for first, second in seen)
