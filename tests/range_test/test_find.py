@@ -287,7 +287,6 @@ def test_in_jupyter_one_picture_grows_and_stays(monkeypatch):
         ({"optimizer": None}, TypeError, "optimizer must be a torch.optim.Optimizer, got None"),
         ({"metric": F.cross_entropy}, ValueError, "metric must be larger where .*, got a loss: pass None"),
         ({"metric": nn.CrossEntropyLoss()}, ValueError, "metric must be larger where outputs are better, got a loss"),
-        ({"metric": F.cross_entropy}, ValueError, "metric must be larger where outputs are better, got a loss"),
         ({"seeds": 0}, ValueError, "seeds must be a positive integer, got 0"),
         ({"iterations": 5}, ValueError, "iterations must be at least 10, got 5"),
         ({"start_lr": 0}, ValueError, "end_lr must be greater than start_lr > 0, got 0 to"),
