@@ -25,6 +25,9 @@ _WHY_UNKNOWN = {  # by the kind of the curves
 }
 
 
+PAPER: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # behind a text
+
+
 def draw_range_test(
     ax: Axes | None, curve: pd.DataFrame, bounds: Any = None, spacing: str = "linear", reported: Any = None,
     metric: str = "metric",
@@ -102,8 +105,7 @@ def draw_peak(ax: Axes, bounds: Any) -> None:
     transform = ax.get_xaxis_transform()
     ax.plot([low, high], [0.22, 0.22], "|-", transform=transform, color="0.15", linewidth=1.5, markersize=8, zorder=4)
     ax.plot(rate, 0.22, "D", transform=transform, color="0.15", markersize=7, zorder=5)
-    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
-    style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": paper}
+    style: dict[str, Any] = {"weight": "bold", "color": "0.15", "zorder": 5, "bbox": PAPER}
     ax.text(rate, 0.26, f"train with {rate:.2g}", transform=transform, ha="center", **style)
     fails = fails_at(bounds.curve, bounds)
     then = f"the test fails at {fails:.2g}" if np.isfinite(fails) else "where it fails is not known"
@@ -185,7 +187,7 @@ def _draw_reported(ax: Axes, reported: Any) -> None:
     who, low, high = reported
     transform = ax.get_xaxis_transform()
     ax.plot([low, low, high, high], [0.9, 0.93, 0.93, 0.9], color="0.3", linewidth=1.3, transform=transform)
-    ax.text(low, 0.935, f"{who}, by eye", transform=transform, va="bottom", color="0.3")
+    ax.text(low, 0.935, f"{who}, by eye", transform=transform, va="bottom", color="0.3", bbox=PAPER)
 
 
 def _claim(curve: pd.DataFrame, bounds: Any) -> str:
