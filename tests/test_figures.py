@@ -423,3 +423,11 @@ def test_no_dot_lies_below_the_zoomed_frame(axes):
     low, _ = axes[0].get_ylim()
     dots = [line for line in axes[0].get_lines() if line.get_marker() == "o" and min(line.get_ydata()) < low]
     assert dots and all(line.get_clip_on() for line in dots)
+
+
+def test_only_the_reference_is_called_the_long_schedule(axes):
+    frame = headline()
+    other = frame[frame["arm"] == "fixed"].assign(arm="linear-70k")  # as long
+    figures.draw_headline(axes, pd.concat([frame, other]), 20)
+    (text,) = (text.get_text() for text in axes[0].texts if "the long schedule" in text.get_text())
+    assert "step decay, low rate" in text

@@ -28,12 +28,7 @@ def draw_differences(ax: Axes, table: pd.DataFrame, reference: str, updates: int
     _checks.columns("table", table, ("arm", "points", "low", "high", "n"))
     table = table.sort_values("points", ascending=False, ignore_index=True)
     for y, row in enumerate(table.itertuples()):
-        colour = look(str(row.arm))[0]
-        sure = row.n >= MIN_RUNS
-        if sure:
-            ax.plot([row.low, row.high], [y, y], "|-", color=colour, linewidth=2.5, markersize=16, mew=2)
-        ax.plot(row.points, y, "o", color=colour, markersize=8, markerfacecolor=colour if sure else "white", mew=2)
-        ax.text(1.02, y, f"n = {row.n}", transform=ax.get_yaxis_transform(), va="center", color="0.35")
+        _draw_row(ax, y, row, row.points, f"n = {row.n}")
     ax.axvline(0, color="0.2", linewidth=1)
     ax.set_yticks(range(len(table)), table["label"] if "label" in table else [_name(str(arm)) for arm in table["arm"]])
     ax.grid(False, axis="y")
@@ -41,6 +36,15 @@ def draw_differences(ax: Axes, table: pd.DataFrame, reference: str, updates: int
     ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=f"points above {reference}{hollow}")
     claim(ax, claims.differences(table, reference, updates))
     return ax
+
+
+def _draw_row(ax: Axes, y: float, row: Any, value: float, text: str) -> None:
+    """Draw an arm's value, filled and with its interval from three runs on, and write at the right edge beside it."""
+    colour, sure = look(str(row.arm))[0], row.n >= MIN_RUNS
+    if sure:
+        ax.plot([row.low, row.high], [y, y], "|-", color=colour, linewidth=2.5, markersize=16, mew=2)
+    ax.plot(value, y, "o", color=colour, markersize=8, markerfacecolor=colour if sure else "white", mew=2)
+    ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", color="0.35")
 
 
 def _name(arm: str) -> str:
@@ -82,15 +86,10 @@ def draw_ends(ax: Axes, arms: pd.DataFrame) -> Axes:
     """
     check_axes(ax)
     _checks.columns("arms", arms, ("arm", "accuracy", "low", "high", "n", "reported"))
-    for y, row in enumerate(arms.sort_values("accuracy", ascending=False).itertuples()):
-        colour = look(str(row.arm))[0]
-        if row.n >= MIN_RUNS:
-            ax.plot([row.low, row.high], [y, y], "|-", color=colour, linewidth=2.5, markersize=16, mew=2)
-        ax.plot(row.accuracy, y, "o", color=colour, markersize=8)
-        text = f"n = {row.n}; paper {100 * row.reported:.1f}%"
-        ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", color="0.35")
-    names = [look(str(arm))[2] for arm in arms.sort_values("accuracy", ascending=False)["arm"]]
-    ax.set_yticks(range(len(arms)), names)
+    arms = arms.sort_values("accuracy", ascending=False, ignore_index=True)
+    for y, row in enumerate(arms.itertuples()):
+        _draw_row(ax, y, row, row.accuracy, f"n = {row.n}; paper {100 * row.reported:.1f}%")
+    ax.set_yticks(range(len(arms)), [look(str(arm))[2] for arm in arms["arm"]])
     ax.grid(False, axis="y")
     ax.set(ylim=(len(arms) - 0.4, -0.6), xlabel="test accuracy")
     percent_axis(ax.xaxis)

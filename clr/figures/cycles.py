@@ -46,27 +46,19 @@ def draw_headline(axes: Sequence[Axes], frame: pd.DataFrame, cycle: int) -> Sequ
     cycle = _checks.positive_int("cycle", cycle)
     check_runs(top, frame, ("lr", "seed"))
     target, length = _target(frame)
-    labels = []
+    labels = {}
     for arm, runs in frame.groupby("arm"):
-        labels.append(_draw_arm(top, str(arm), runs, cycle if arm == CYCLICAL else None))
-        rates = runs.groupby("iteration")["lr"].first().loc[: labels[-1][0]]
+        labels[arm] = _draw_arm(top, str(arm), runs, cycle if arm == CYCLICAL else None)
+        rates = runs.groupby("iteration")["lr"].first().loc[: labels[arm][0]]
         strip.plot(rates.index, rates, **line_style(str(arm)))
     top.set(ylim=_zoom(target, frame), xlim=(0, length * 1.01), xlabel="", ylabel="test accuracy")
     percent_axis(top.yaxis)
-    label_ends(top, [label for label in labels if label[0] < 0.8 * length])
-    for *_, text, colour in [label for label in labels if label[0] >= 0.8 * length]:  # no room to the right of it
-        style: dict[str, Any] = {"color": colour, "ha": "right", "weight": "bold", "fontsize": 11}
-        top.text(0.99, 0.03, f"the long schedule:\n{text}", transform=top.transAxes, **style)
+    *_, text, colour = labels.pop(REFERENCE)  # its end has no room to the right of it
+    label_ends(top, list(labels.values()))
+    style: dict[str, Any] = {"color": colour, "ha": "right", "weight": "bold", "fontsize": 11}
+    top.text(0.99, 0.03, f"the long schedule:\n{text}", transform=top.transAxes, **style)
     top.axhline(target, color="0.2", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    top.text(
-        length,
-        target + 0.004,
-        f"{100 * target:.1f}%",
-        ha="right",
-        va="bottom",
-        color="0.2",
-        fontsize=10,
-    )
+    top.text(length, target + 0.004, f"{100 * target:.1f}%", ha="right", va="bottom", color="0.2", fontsize=10)
     strip.set(ylabel="rate", ylim=(0, None))
     updates_axis(strip)
     claim(top, claims.headline(frame, cycle))
