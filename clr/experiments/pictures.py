@@ -125,7 +125,7 @@ def differences(study: Study) -> Figure | None:
 
 @_needs("controls", "fixed-25k")
 def control_differences(study: Study) -> Figure | None:
-    """Draw by how much the paper's net ends above step decay at a low rate, under schedules that come down at the end."""
+    """Draw by how much the paper's net ends above step decay at a low rate, if the rate comes down at the end."""
     end = study.config("controls", "fixed-25k").iterations
     table = tables.differences(study.runs("controls", "paper-table-1"), "fixed-25k", end)
     at_end = ("fixed-25k-high", "triangular-25k-drops", "linear-25k", "one-cycle-25k", "triangular2")
